@@ -1,0 +1,127 @@
+"""Conditions: their types, and the pure rules for merging them into a status (Kubernetes API conventions, kstatus).
+
+A condition is a plain dict, as it stands in an object's status. ``lastTransitionTime`` moves only when the status flips;
+``Reconciling`` and ``Stalled`` (kstatus' abnormal-true conditions) are present only while true. Called by the status modules.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from unjucks_api.reasons import Reason
+
+MAX_MESSAGE = 1024
+
+
+class ConditionType(StrEnum):
+    """Every condition type of the three kinds."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    SUSPENDED = "Suspended"
+    PAUSED = "Paused"
+    CONFLICTED = "Conflicted"
+    DELETING = "Deleting"
+    DELETION_HELD = "DeletionHeld"
+    # Tenant
+    NAMESPACES_READY = "NamespacesReady"
+    ACCESS_READY = "AccessReady"
+    QUOTA_ENFORCED = "QuotaEnforced"
+    NETWORK_ISOLATED = "NetworkIsolated"
+    POD_SECURITY_ENFORCED = "PodSecurityEnforced"
+    DATABASE_READY = "DatabaseReady"
+    RENDERERS_READY = "RenderersReady"
+    # TemplateRegistry
+    ARTIFACT_IN_STORAGE = "ArtifactInStorage"
+    TEMPLATES_INVALID = "TemplatesInvalid"
+    FETCH_FAILED = "FetchFailed"
+    # GenerationJob
+    VALIDATED = "Validated"
+    RENDERED = "Rendered"
+    PUBLISHED = "Published"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+ABNORMAL_WHEN_TRUE = frozenset(
+    {
+        ConditionType.RECONCILING,
+        ConditionType.STALLED,
+        ConditionType.SUSPENDED,
+        ConditionType.PAUSED,
+        ConditionType.CONFLICTED,
+        ConditionType.DELETING,
+        ConditionType.DELETION_HELD,
+        ConditionType.TEMPLATES_INVALID,
+        ConditionType.FETCH_FAILED,
+        ConditionType.FAILED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition as computed now. ``status`` is ``"True"``, ``"False"`` or ``"Unknown"``."""
+
+    type: ConditionType
+    status: str
+    reason: Reason
+    message: str = ""
+
+
+def timestamp(now: datetime) -> str:
+    """RFC 3339 in whole seconds, UTC, as the API server writes times."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def merge_conditions(
+    previous: Sequence[Mapping[str, Any]], computed: Iterable[Condition], *, generation: int, now: datetime
+) -> list[dict[str, Any]]:
+    """The new ``status.conditions``: exactly ``computed``, minus abnormal ones that are not true, sorted by type.
+
+    A condition whose status did not change keeps its ``lastTransitionTime``, so an unchanged state gives equal bytes and no
+    status write. Messages are cut to 1024 characters.
+    """
+    before = {str(item.get("type")): item for item in previous}
+    merged: list[dict[str, Any]] = []
+    for condition in sorted(computed, key=lambda item: (item.type is not ConditionType.READY, item.type)):
+        if condition.type in ABNORMAL_WHEN_TRUE and condition.status != "True":
+            continue
+        old = before.get(condition.type)
+        unchanged = old is not None and old.get("status") == condition.status
+        merged.append(
+            {
+                "type": condition.type.value,
+                "status": condition.status,
+                "reason": condition.reason.value,
+                "message": condition.message[:MAX_MESSAGE],
+                "observedGeneration": generation,
+                "lastTransitionTime": old["lastTransitionTime"] if unchanged and old else timestamp(now),
+            }
+        )
+    return merged
+
+
+def find_condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any] | None:
+    """The condition of that type in ``status``, or None."""
+    for item in status.get("conditions") or ():
+        if item.get("type") == kind:
+            found: Mapping[str, Any] = item
+            return found
+    return None
+
+
+def is_ready(body: Mapping[str, Any]) -> bool:
+    """Whether the object says Ready=True *at its current generation*."""
+    status = body.get("status") or {}
+    condition = find_condition(status, ConditionType.READY)
+    generation = (body.get("metadata") or {}).get("generation")
+    return (
+        condition is not None
+        and condition.get("status") == "True"
+        and condition.get("observedGeneration") == generation
+        and status.get("observedGeneration") == generation
+    )

@@ -1,0 +1,109 @@
+"""Every label, annotation, finalizer, field manager and object name of the project, once.
+
+Nothing else in the code spells one of these out; a reader who greps for a label finds it here. Pure constants and the pure
+functions that derive names. Called by everyone.
+"""
+
+import hashlib
+from typing import Final
+
+GROUP: Final = "unjucks.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+# --- finalizers and annotations people may set --------------------------------------------------------------------------
+FINALIZER_TENANT: Final = f"{GROUP}/tenant-cleanup"
+ANNOTATION_RECONCILE: Final = f"{GROUP}/reconcile"  # "disabled" pauses the object; shown as the condition Paused
+RECONCILE_DISABLED: Final = "disabled"
+ANNOTATION_REQUESTED_AT: Final = f"{GROUP}/requested-at"  # any new value: run again now
+ANNOTATION_APPROVAL: Final = f"{GROUP}/approval"
+ANNOTATION_CONFIRM_DELETE: Final = f"{GROUP}/confirm-delete"
+ANNOTATION_ADOPTION_CONSENT: Final = (
+    f"{GROUP}/adoption-consent"  # on a namespace, by an administrator: the tenant's name
+)
+
+# --- annotations we write on our own children ---------------------------------------------------------------------------
+ANNOTATION_MANIFEST_DIGEST: Final = f"{GROUP}/manifest-digest"
+ANNOTATION_RUN_KEY: Final = f"{GROUP}/run-key"
+ANNOTATION_CERT_NOT_AFTER: Final = f"{GROUP}/certificate-not-after"
+ANNOTATION_CERT_SERIAL: Final = f"{GROUP}/certificate-serial"
+
+# --- labels on children -------------------------------------------------------------------------------------------------
+LABEL_NAME: Final = "app.kubernetes.io/name"
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_PART_OF: Final = "app.kubernetes.io/part-of"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_TENANT: Final = f"{GROUP}/tenant"
+LABEL_TENANT_UID: Final = f"{GROUP}/tenant-uid"
+LABEL_JOB: Final = f"{GROUP}/job"
+LABEL_JOB_UID: Final = f"{GROUP}/job-uid"
+LABEL_ROLE_IN_TENANT: Final = f"{GROUP}/tenant-role"
+LABEL_CUSTOM_PREFIX: Final = f"labels.{GROUP}/"  # spec.labels of a Tenant arrive on children under this prefix only
+PART_OF: Final = "unjucks"
+MANAGED_BY: Final = "unjucks-operator"
+MANAGED_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+
+COMPONENT_OPERATOR: Final = "operator"
+COMPONENT_TENANT: Final = "tenant"
+COMPONENT_RENDERER: Final = "renderer"
+COMPONENT_OUTPUT: Final = "output"
+
+# --- field managers of server-side apply, one for each concern -----------------------------------------------------------
+FIELD_MANAGER_PREFIX: Final = "unjucks-operator/"
+MANAGER_TENANT: Final = FIELD_MANAGER_PREFIX + "tenant"
+MANAGER_RENDERER: Final = FIELD_MANAGER_PREFIX + "renderer"
+MANAGER_JOB: Final = FIELD_MANAGER_PREFIX + "job"
+MANAGER_REGISTRY: Final = FIELD_MANAGER_PREFIX + "registry"
+MANAGER_STATUS: Final = FIELD_MANAGER_PREFIX + "status"
+MANAGER_PLATFORM: Final = FIELD_MANAGER_PREFIX + "platform"  # our own CA Secret, Lease
+
+REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
+
+# --- names of children --------------------------------------------------------------------------------------------------
+QUOTA: Final = "unjucks-quota"
+LIMITS: Final = "unjucks-limits"
+POLICY_DENY: Final = "unjucks-default-deny"
+POLICY_DNS: Final = "unjucks-allow-dns"
+POLICY_RENDERER: Final = "unjucks-allow-operator-to-renderer"
+RENDERER: Final = "unjucks-renderer"  # ServiceAccount, Secret and Deployment of the tenant's renderers
+BINDING_OWNERS: Final = "unjucks-owners"
+BINDING_EDITORS: Final = "unjucks-editors"
+BINDING_VIEWERS: Final = "unjucks-viewers"
+CLUSTER_ROLE_OWNER: Final = "unjucks-tenant-owner"
+CLUSTER_ROLE_EDITOR: Final = "unjucks-tenant-editor"
+CLUSTER_ROLE_VIEWER: Final = "unjucks-tenant-viewer"
+CA_SECRET: Final = "unjucks-operator-ca"  # noqa: S105  the name of a Secret, not a secret
+LEASE: Final = "unjucks-operator"
+RENDERER_PORT: Final = 8443
+
+DATABASE_NAME_DIGITS: Final = 12
+
+
+def default_namespace(tenant: str) -> str:
+    """The namespace that a Tenant without ``spec.namespaces`` gets."""
+    return f"tenant-{tenant}"
+
+
+def database_role(tenant_uid: str) -> str:
+    """The opaque PostgreSQL role of a tenant: from its UID, so that a recreated Tenant of the same name is somebody else."""
+    return "ut_" + hashlib.sha256(tenant_uid.encode()).hexdigest()[:DATABASE_NAME_DIGITS]
+
+
+def renderer_identity(tenant_uid: str) -> str:
+    """The DNS name in a renderer's server certificate; never resolved, only compared (one identity per tenant UID)."""
+    return f"renderer.{tenant_uid}.{GROUP}"
+
+
+OPERATOR_IDENTITY: Final = f"operator.{GROUP}"  # the DNS name in the operator's client certificate
+
+
+def tenant_labels(tenant: str, tenant_uid: str, component: str) -> dict[str, str]:
+    """The labels that every child of a tenant carries; the UID guards against delete-and-recreate of the same name."""
+    return {
+        LABEL_NAME: "unjucks",
+        LABEL_COMPONENT: component,
+        LABEL_PART_OF: PART_OF,
+        LABEL_MANAGED_BY: MANAGED_BY,
+        LABEL_TENANT: tenant,
+        LABEL_TENANT_UID: tenant_uid,
+    }

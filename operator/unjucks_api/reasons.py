@@ -1,0 +1,69 @@
+"""The closed list of reasons that conditions and events carry. Each has a page in ``docs/runbooks/`` (a test checks).
+
+A reason is CamelCase, names the cause, and is never reused for another meaning. Pure; called by everyone.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a condition has its status. The value is what users see."""
+
+    # progress
+    RECONCILED = "Reconciled"
+    PROGRESSING = "Progressing"
+    PAUSED = "Paused"
+    SUSPENDED = "Suspended"
+    BLOCKED = "Blocked"  # an earlier stage has to finish first
+    DELETING = "Deleting"
+    DELETION_HELD = "DeletionHeld"
+    # every kind
+    INVALID_SPEC = "InvalidSpec"
+    NOT_PERMITTED = "NotPermitted"
+    OWNERSHIP_CONFLICT = "OwnershipConflict"
+    CONFLICT = "Conflict"
+    THROTTLED = "Throttled"
+    API_SERVER_UNAVAILABLE = "ApiServerUnavailable"
+    DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+    RENDERER_UNAVAILABLE = "RendererUnavailable"
+    INTERNAL_ERROR = "InternalError"
+    TENANT_NOT_FOUND = "TenantNotFound"  # the object's namespace belongs to no Tenant
+    TENANT_NOT_READY = "TenantNotReady"
+    # Tenant
+    NAMESPACE_TERMINATING = "NamespaceTerminating"
+    RENDERER_STARTING = "RendererStarting"
+    SCALED_TO_ZERO = "ScaledToZero"
+    DATABASE_DISABLED = "DatabaseDisabled"
+    # TemplateRegistry
+    SUCCEEDED = "Succeeded"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    ARCHIVE_INVALID = "ArchiveInvalid"
+    ARCHIVE_TOO_LARGE = "ArchiveTooLarge"
+    PATH_NOT_FOUND = "PathNotFound"
+    TEMPLATES_INVALID = "TemplatesInvalid"
+    NO_TEMPLATES = "NoTemplates"
+    # GenerationJob
+    UP_TO_DATE = "UpToDate"
+    DRY_RUN_COMPLETE = "DryRunComplete"
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    REGISTRY_NOT_FOUND = "RegistryNotFound"
+    REGISTRY_NOT_READY = "RegistryNotReady"
+    TEMPLATE_NOT_FOUND = "TemplateNotFound"
+    VARIABLES_INVALID = "VariablesInvalid"
+    VARIABLES_MISSING = "VariablesMissing"
+    VARIABLES_REF_NOT_FOUND = "VariablesRefNotFound"
+    TEMPLATE_ERROR = "TemplateError"
+    UNDEFINED_VARIABLE = "UndefinedVariable"
+    PATH_REJECTED = "PathRejected"
+    OUTPUT_COLLISION = "OutputCollision"
+    ANCHOR_NOT_FOUND = "AnchorNotFound"
+    LIMIT_EXCEEDED = "LimitExceeded"
+    OUTPUT_TOO_LARGE = "OutputTooLarge"
+    SENSITIVE_DATA_BLOCKED = "SensitiveDataBlocked"
+    NOT_OWNED = "NotOwned"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    RETRY_LIMIT_REACHED = "RetryLimitReached"
+    RENDERER_LOST = "RendererLost"
+    MANIFEST_MISMATCH = "ManifestMismatch"
+    PUBLISH_FAILED = "PublishFailed"

@@ -1,0 +1,1 @@
+"""The operator process: watches the three kinds, plans, applies, and reports. See ``docs/architecture.md``."""

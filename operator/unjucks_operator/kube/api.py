@@ -1,0 +1,77 @@
+"""``KubeApi``: what the operator asks of an API server, as a protocol. Dicts in, dicts out.
+
+Implemented by ``kube.client``; nothing outside ``kube/`` knows how. Errors are those of ``unjucks_operator.errors``:
+Conflict (409), Throttled (429), NotPermitted (403), InvalidSpec (400/413/422), Unavailable (5xx, connection, time-out), Gone (410).
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from unjucks_operator.errors import Retryable
+from unjucks_operator.kube.resources import Resource
+
+Manifest = dict[str, Any]
+
+
+class Gone(Retryable):
+    """HTTP 410: the resource version is too old; list again. Never leaves the informer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One event of a watch: ``type`` is ADDED, MODIFIED, DELETED or BOOKMARK."""
+
+    type: str
+    object: Manifest
+
+
+class KubeApi(Protocol):
+    """The operations the operator needs; every call may raise the errors named in the module's text."""
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest | None:
+        """The object, or None when there is none."""
+
+    async def list_all(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        metadata_only: bool = False,
+    ) -> tuple[list[Manifest], str]:
+        """All objects (in chunks of 500 underneath) and the list's resourceVersion."""
+
+    def watch(
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        label_selector: str | None = None,
+        metadata_only: bool = False,
+    ) -> AsyncIterator[WatchEvent]:
+        """Events from ``resource_version`` on, with bookmarks, until the server ends the watch; raises Gone on 410."""
+
+    async def create(self, manifest: Manifest, *, manager: str) -> Manifest | None:
+        """POST; None when an object of that name exists already."""
+
+    async def apply(self, manifest: Manifest, *, manager: str, force: bool = True) -> Manifest:
+        """Server-side apply; returns the whole object as stored."""
+
+    async def replace(self, manifest: Manifest, *, manager: str) -> Manifest:
+        """PUT; ``metadata.resourceVersion`` in the manifest, when there, is a precondition (Conflict)."""
+
+    async def patch_status(
+        self, resource: Resource, name: str, namespace: str | None, status: Mapping[str, Any], *, resource_version: str
+    ) -> Manifest:
+        """Replace ``/status`` as a whole under a resourceVersion precondition (Conflict when somebody wrote in between)."""
+
+    async def set_finalizers(
+        self, resource: Resource, name: str, namespace: str | None, finalizers: Sequence[str], *, resource_version: str
+    ) -> Manifest:
+        """Replace ``metadata.finalizers``, guarded by the resourceVersion (Conflict). An empty list lets a deletion finish."""
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str | None = None, *, uid: str, propagation: str = "Background"
+    ) -> bool:
+        """Delete exactly the object with that UID. False when it is gone already or is another one."""
