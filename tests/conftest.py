@@ -1,0 +1,3 @@
+"""Registers the shared fixtures of ``tests/support`` for every test."""
+
+pytest_plugins = ["support.controlplane", "support.postgres"]
