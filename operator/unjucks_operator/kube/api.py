@@ -1,14 +1,17 @@
 """``KubeApi``: what the operator asks of an API server, as a protocol. Dicts in, dicts out.
 
 Implemented by ``kube.client``; nothing outside ``kube/`` knows how. Errors are those of ``unjucks_operator.errors``:
-Conflict (409), Throttled (429), NotPermitted (403), InvalidSpec (400/413/422), Unavailable (5xx, connection, time-out), Gone (410).
+Conflict (409), NotFound (404 on a write), Throttled (429), NotPermitted (403), InvalidSpec (400/413/415/422), Unavailable (401,
+5xx, connection, time-out), Gone (410), Waiting (a terminating namespace, a full quota). Called by the informer, the child writer,
+the event recorder, the lease and the three kinds.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
-from unjucks_operator.errors import Retryable
+from unjucks_operator.errors import Conflict, Retryable
 from unjucks_operator.kube.resources import Resource
 
 Manifest = dict[str, Any]
@@ -16,6 +19,18 @@ Manifest = dict[str, Any]
 
 class Gone(Retryable):
     """HTTP 410: the resource version is too old; list again. Never leaves the informer."""
+
+
+class NotFound(Conflict):
+    """HTTP 404 on a write: the object, or the namespace it should be in, is not there (any more). Look again, then decide."""
+
+
+class PatchType(StrEnum):
+    """The content type of a PATCH. Server-side apply has a method of its own."""
+
+    JSON = "application/json-patch+json"
+    MERGE = "application/merge-patch+json"
+    STRATEGIC = "application/strategic-merge-patch+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +42,15 @@ class WatchEvent:
 
 
 class KubeApi(Protocol):
-    """The operations the operator needs; every call may raise the errors named in the module's text."""
+    """The operations the operator needs; every call may raise the errors named in the module's text.
 
-    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest | None:
+    ``metadata_only`` asks the server for ``PartialObjectMetadata``: the answer has only apiVersion, kind and metadata. Whoever does
+    not need spec or data says so; it saves time on both sides, and the data of Secrets stays out of our memory.
+    """
+
+    async def get(
+        self, resource: Resource, name: str, namespace: str | None = None, *, metadata_only: bool = False
+    ) -> Manifest | None:
         """The object, or None when there is none."""
 
     async def list_all(
@@ -47,19 +68,36 @@ class KubeApi(Protocol):
         resource: Resource,
         *,
         resource_version: str,
+        namespace: str | None = None,
         label_selector: str | None = None,
         metadata_only: bool = False,
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """Events from ``resource_version`` on, with bookmarks, until the server ends the watch; raises Gone on 410."""
 
-    async def create(self, manifest: Manifest, *, manager: str) -> Manifest | None:
+    async def create(self, manifest: Manifest, *, manager: str, metadata_only: bool = False) -> Manifest | None:
         """POST; None when an object of that name exists already."""
 
-    async def apply(self, manifest: Manifest, *, manager: str, force: bool = True) -> Manifest:
-        """Server-side apply; returns the whole object as stored."""
+    async def apply(
+        self, manifest: Manifest, *, manager: str, force: bool = True, metadata_only: bool = False
+    ) -> Manifest:
+        """Server-side apply; returns the object as stored. With ``metadata.uid`` it never creates (Conflict)."""
 
-    async def replace(self, manifest: Manifest, *, manager: str) -> Manifest:
+    async def replace(self, manifest: Manifest, *, manager: str, metadata_only: bool = False) -> Manifest:
         """PUT; ``metadata.resourceVersion`` in the manifest, when there, is a precondition (Conflict)."""
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None,
+        body: Any,
+        *,
+        patch_type: PatchType,
+        manager: str,
+        subresource: str | None = None,
+        metadata_only: bool = False,
+    ) -> Manifest:
+        """PATCH with one of the three classic patch types; returns the object as stored."""
 
     async def patch_status(
         self, resource: Resource, name: str, namespace: str | None, status: Mapping[str, Any], *, resource_version: str
