@@ -10,6 +10,7 @@ from typing import Final
 GROUP: Final = "unjucks.io"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
+PLATFORM_NAMESPACE: Final = "unjucks-system"  # where the operator itself lives; never a tenant's
 
 # --- finalizers and annotations people may set --------------------------------------------------------------------------
 FINALIZER_TENANT: Final = f"{GROUP}/tenant-cleanup"

@@ -1,0 +1,432 @@
+"""The kind Tenant: an organisation with its namespaces, members, limits, database and renderers. Cluster-scoped.
+
+Only fields that the operator acts upon are here; a field that does nothing would be a lie. Pure. Called by the operator's
+tenant package and by the CRD generator.
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from unjucks_api import names
+from unjucks_api.markers import Cel, Defaulted, EnumSpelling, ListAtomic, ListMap, ListSet, MapBounds
+from unjucks_api.v1alpha1.common import (
+    AGE_COLUMN,
+    MESSAGE_COLUMN,
+    READY_COLUMNS,
+    Column,
+    ConditionModel,
+    Count,
+    Cpu,
+    Definition,
+    DnsLabel,
+    Generation,
+    Line,
+    Memory,
+    Message,
+    Model,
+    Object,
+    Ruled,
+    Suspend,
+    Word,
+)
+
+MAX_NAME = 63 - len(names.default_namespace(""))
+RESERVED_NAMESPACES = ("default", names.PLATFORM_NAMESPACE)
+RESERVED_PREFIXES = ("kube-", "openshift-")
+MAX_NAMESPACES = 20
+MAX_RENDERERS = 100
+
+
+class Tier(StrEnum):
+    """What the platform offers; what each one means is the operator's configuration."""
+
+    STARTER = "starter"
+    PROFESSIONAL = "professional"
+    ENTERPRISE = "enterprise"
+
+
+class MemberKind(StrEnum):
+    """Who a member is for the API server."""
+
+    USER = "User"
+    GROUP = "Group"
+    SERVICE_ACCOUNT = "ServiceAccount"
+
+
+class DatabaseMode(StrEnum):
+    """How the tenant's records are kept apart."""
+
+    SHARED = "Shared"
+    NONE = "None"
+
+
+class ReclaimPolicy(StrEnum):
+    """What happens to data when its owner goes."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Execution(StrEnum):
+    """Where a job's templates run."""
+
+    POOLED = "Pooled"
+    ISOLATED = "Isolated"
+
+
+def is_reserved_namespace(name: str) -> bool:
+    """Whether a tenant may never have the namespace of that name."""
+    return name in RESERVED_NAMESPACES or name.startswith(RESERVED_PREFIXES)
+
+
+class TenantNamespace(Model):
+    """One namespace of the tenant."""
+
+    name: Annotated[
+        DnsLabel,
+        Cel(
+            "!(self in ['"
+            + "', '".join(RESERVED_NAMESPACES)
+            + "'])"
+            + "".join(f" && !self.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES),
+            "this namespace belongs to the cluster or the platform; choose one that is neither "
+            + ", ".join(RESERVED_NAMESPACES)
+            + " nor starts with "
+            + " or ".join(RESERVED_PREFIXES),
+            reason="FieldValueForbidden",
+            check=lambda name: not is_reserved_namespace(name),
+        ),
+    ] = Field(
+        description="Name of the namespace. The operator creates it; an existing one of somebody else is never taken."
+    )
+
+
+class Member(Ruled):
+    """A user, group or service account that belongs to the tenant."""
+
+    atomic = True
+    rules: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "self.kind == 'ServiceAccount' ? has(self.namespace) : true",
+            "a member of kind ServiceAccount needs the namespace it lives in",
+            reason="FieldValueRequired",
+            field_path=".namespace",
+            check=lambda member: member.kind is not MemberKind.SERVICE_ACCOUNT or member.namespace is not None,
+        ),
+        Cel(
+            "self.kind != 'ServiceAccount' ? !has(self.namespace) : true",
+            "only a member of kind ServiceAccount has a namespace; leave it out for User and Group",
+            reason="FieldValueForbidden",
+            field_path=".namespace",
+            check=lambda member: member.kind is MemberKind.SERVICE_ACCOUNT or member.namespace is None,
+        ),
+    )
+
+    kind: MemberKind = Field(description="Whether it is a User, a Group or a ServiceAccount.")
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=253),
+        Cel(
+            "!self.startsWith('system:')",
+            "names that start with system: belong to Kubernetes itself; name a user, group or service account of your own",
+            reason="FieldValueForbidden",
+            check=lambda name: not name.startswith("system:"),
+        ),
+    ] = Field(description="Name as the API server knows it after authentication, for example ada@acme.example.")
+    namespace: DnsLabel | None = Field(
+        default=None, description="Namespace of a ServiceAccount. Needed for that kind, refused for the others."
+    )
+
+
+MemberList = Annotated[tuple[Member, ...], Field(max_length=100), ListSet()]
+
+
+class Members(Model):
+    """Who may do what in the tenant's namespaces."""
+
+    owners: MemberList = Field(
+        default=(),
+        description="Members who manage registries and jobs and read everything of the tenant, logs included.",
+    )
+    editors: MemberList = Field(default=(), description="Members who write registries and jobs.")
+    viewers: MemberList = Field(default=(), description="Members who only read registries, jobs and generated files.")
+
+
+class JobQuota(Model):
+    """Limits on generation jobs."""
+
+    concurrent: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="Most jobs of this tenant that run at one time. Absent: what the tier allows."
+    )
+
+
+class Quota(Model):
+    """Limits of the tenant as a whole, shared by its namespaces. They lower what the tier allows."""
+
+    cpu: Cpu | None = Field(
+        default=None, description='CPU of all pods together, in cores: "4", "500m". Absent: what the tier allows.'
+    )
+    memory: Memory | None = Field(
+        default=None, description="Memory of all pods together: 8Gi, 512Mi. Absent: what the tier allows."
+    )
+    jobs: JobQuota | None = Field(default=None, description="Limits on generation jobs.")
+
+
+class Database(Model):
+    """Where the tenant's history and job records are kept."""
+
+    mode: DatabaseMode | None = Field(
+        default=None,
+        description="How records are kept: Shared (one database, separated by row-level security) or None (no records). "
+        "Absent: Shared. A tenant that has a database cannot change to None.",
+    )
+    reclaim_policy: ReclaimPolicy | None = Field(
+        default=None,
+        description="What happens to the records when the Tenant is deleted with deletionPolicy Delete: "
+        "Retain (locked and kept) or Delete. Absent: Retain.",
+    )
+
+
+class Renderers(Ruled):
+    """The pods that run templates for this tenant, and for no other."""
+
+    rules: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!has(self.min) || !has(self.max) || self.min <= self.max",
+            "min must not be greater than max",
+            field_path=".min",
+            check=lambda it: it.min is None or it.max is None or it.min <= it.max,
+        ),
+    )
+
+    min: Annotated[int, Field(ge=0, le=MAX_RENDERERS)] | None = Field(
+        default=None,
+        description="Renderers kept warm while nothing runs; 0 starts them on demand. Absent: from the tier.",
+    )
+    max: Annotated[int, Field(ge=1, le=MAX_RENDERERS)] | None = Field(
+        default=None, description="Most renderers under load. Absent: from the tier."
+    )
+    execution: Execution | None = Field(
+        default=None,
+        description="Where jobs run unless they say otherwise: Pooled (a warm renderer of this tenant, a fresh process for each "
+        "job) or Isolated (a fresh pod for each job). Absent: from the tier.",
+    )
+
+
+_LABEL_NAME = r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+
+
+def _label_names(labels: dict[str, str]) -> bool:
+    return all(re.fullmatch(_LABEL_NAME, key) for key in labels)
+
+
+class TenantSpec(Ruled):
+    """What the tenant should have."""
+
+    rules: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!(has(self.database) && has(self.database.mode) && self.database.mode == 'None')"
+            " || (has(oldSelf.database) && has(oldSelf.database.mode) && oldSelf.database.mode == 'None')",
+            "a tenant that has a database keeps it: mode cannot change to None; make a new Tenant without a database instead",
+            field_path=".database.mode",
+        ),
+    )
+
+    display_name: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        default=None, description="Name of the organisation for people. Absent: the object's name."
+    )
+    tier: Annotated[Tier, Defaulted(), EnumSpelling("product names of the platform, as its price list spells them")] = (
+        Field(
+            default=Tier.STARTER,
+            description="What the tenant is entitled to: starter, professional or enterprise. The limits of each are part of the "
+            "operator's configuration.",
+        )
+    )
+    namespaces: (
+        Annotated[tuple[TenantNamespace, ...], Field(min_length=1, max_length=MAX_NAMESPACES), ListMap()] | None
+    ) = Field(
+        default=None, description="Namespaces that the tenant has. Absent: one, named tenant-<name of the Tenant>."
+    )
+    members: Members = Field(
+        default=Members(), description="People and programs that belong to the tenant, in three roles."
+    )
+    quota: Quota = Field(default=Quota(), description="Limits that lower what the tier allows.")
+    database: Database = Field(
+        default=Database(), description="Where the tenant's records are kept, and what becomes of them."
+    )
+    renderers: Renderers = Field(default=Renderers(), description="The pods that run the tenant's templates.")
+    labels: Annotated[
+        dict[str, LabelValue],
+        MapBounds(16),
+        Cel(
+            f"self.all(key, key.matches('{_LABEL_NAME}'))",
+            "a label is named with at most 63 letters, digits, '-', '_' and '.', and has no prefix of its own",
+            check=_label_names,
+        ),
+    ] = Field(
+        default={},
+        description=f"Labels for the tenant's namespaces and workloads. Each arrives as {names.LABEL_CUSTOM_PREFIX}<name>, "
+        "so it can select nothing it should not.",
+    )
+    cost_center: LabelValue | None = Field(
+        default=None,
+        description=f"Who pays. Copied to the tenant's objects as the label {names.LABEL_CUSTOM_PREFIX}cost-center.",
+    )
+    suspend: Suspend = Field(
+        default=False,
+        description="Stops the tenant: no job starts and no renderer runs. Everything else stays as it is.",
+    )
+    deletion_policy: Annotated[ReclaimPolicy, Defaulted()] = Field(
+        default=ReclaimPolicy.RETAIN,
+        description="What deleting the Tenant does to its data: Retain keeps namespaces and records, locked: no members, no "
+        "renderers. Delete removes the namespaces; records follow spec.database.reclaimPolicy.",
+    )
+
+
+# --- status --------------------------------------------------------------------------------------------------------------
+class NamespaceStatus(Model):
+    """One namespace as it is."""
+
+    name: DnsLabel = Field(description="Name of the namespace.")
+    uid: Word = Field(default="", description="UID of the namespace, so that a recreated one is not taken for it.")
+    ready: bool = Field(default=False, description="Whether all of the namespace's guards are in place.")
+
+
+class DatabaseStatus(Model):
+    """The tenant's database identity as it is."""
+
+    mode: Word = Field(default="", description="Mode in effect: Shared or None.")
+    role: Word = Field(
+        default="", description="PostgreSQL role that is the tenant's identity; made from the Tenant's UID."
+    )
+    state: Word = Field(default="", description="State of the identity: Ready, Pending, Disabled, Locked or Dropped.")
+
+
+class RenderersStatus(Model):
+    """The tenant's renderers as they are."""
+
+    ready: Count | None = Field(default=None, description="Renderers that answer.")
+    desired: Count | None = Field(default=None, description="Renderers wanted now.")
+    queued: Count | None = Field(default=None, description="Jobs that wait for a renderer.")
+
+
+class TenantUsage(Model):
+    """What the tenant uses."""
+
+    jobs_active: Count | None = Field(default=None, description="Generation jobs that run now.")
+
+
+class DeletionStep(Model):
+    """One thing that deleting the Tenant does."""
+
+    what: Line = Field(default="", description="Kind of thing, for example namespace or database.")
+    name: Line = Field(default="", description="Name of the thing.")
+    action: Word = Field(default="", description="What happens to it: Delete, Lock or Keep.")
+
+
+class DeletionStatus(Model):
+    """How far a deletion is."""
+
+    plan: Annotated[tuple[DeletionStep, ...], Field(max_length=100), ListAtomic()] = Field(
+        default=(), description="What the deletion does, in order."
+    )
+    blocked_by: Annotated[tuple[Message, ...], Field(max_length=20), ListAtomic()] = Field(
+        default=(), description="What the deletion waits for."
+    )
+
+
+class TenantSummary(Model):
+    """Short texts for kubectl get."""
+
+    namespaces: Word = Field(default="", description="Ready and wanted namespaces, for example 2/2.")
+    database: Word = Field(default="", description="State of the database in a word, for example shared.")
+    renderers: Word = Field(default="", description="Ready and wanted renderers, for example 1/1.")
+    jobs: Count | None = Field(default=None, description="Generation jobs that run now.")
+
+
+class TenantStatus(Model):
+    """What the tenant has, as the operator last saw it."""
+
+    observed_generation: Generation | None = Field(
+        default=None, description="The metadata.generation that this status is about."
+    )
+    conditions: Annotated[tuple[ConditionModel, ...], Field(max_length=32), ListMap("type")] = Field(
+        default=(), description="State in detail. Ready is true when all of the others that promise something are."
+    )
+    namespaces: Annotated[tuple[NamespaceStatus, ...], Field(max_length=64), ListMap()] = Field(
+        default=(), description="Namespaces of the tenant as they are."
+    )
+    database: DatabaseStatus | None = Field(default=None, description="The tenant's database identity as it is.")
+    renderers: RenderersStatus | None = Field(default=None, description="The tenant's renderers as they are.")
+    usage: TenantUsage | None = Field(default=None, description="What the tenant uses.")
+    deletion: DeletionStatus | None = Field(
+        default=None, description="How far a deletion is. Absent while there is none."
+    )
+    summary: TenantSummary | None = Field(default=None, description="Short texts for kubectl get.")
+    last_handled_requested_at: Line = Field(
+        default="", description=f"Value of the annotation {names.ANNOTATION_REQUESTED_AT} that was last acted upon."
+    )
+
+
+class Tenant(Object):
+    """A Tenant as read from the API server."""
+
+    definition: ClassVar[Definition] = Definition(
+        kind="Tenant",
+        plural="tenants",
+        short_name="utn",
+        namespaced=False,
+        summary="Tenant is an organisation on the platform: its namespaces, members, limits, database and renderers.",
+        columns=(
+            Column("Tier", ".spec.tier", "What the tenant is entitled to."),
+            *READY_COLUMNS,
+            Column("Namespaces", ".status.summary.namespaces", "Ready and wanted namespaces."),
+            Column("Database", ".status.summary.database", "State of the database."),
+            Column("Renderers", ".status.summary.renderers", "Ready and wanted renderers."),
+            Column("Jobs", ".status.summary.jobs", "Generation jobs that run now.", type="integer"),
+            AGE_COLUMN,
+            Column("Role", ".status.database.role", "PostgreSQL role of the tenant.", wide=True),
+            MESSAGE_COLUMN,
+        ),
+        status=TenantStatus,
+        selectable=(".spec.tier",),
+    )
+    rules: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            f"self.metadata.name.size() <= {MAX_NAME} && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            f"the name of a Tenant has at most {MAX_NAME} lower-case letters, digits and '-', as tenant-<name> names a namespace",
+            check=lambda tenant: len(tenant.name) <= MAX_NAME and "." not in tenant.name,
+        ),
+    )
+
+    spec: TenantSpec
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Names of the namespaces that the tenant should have, in the order of the spec; the first is its main one."""
+        if self.spec.namespaces is None:
+            return (names.default_namespace(self.name),)
+        return tuple(item.name for item in self.spec.namespaces)
+
+    @property
+    def database_mode(self) -> DatabaseMode:
+        """The mode in effect when the spec says nothing."""
+        return self.spec.database.mode or DatabaseMode.SHARED
+
+    @property
+    def reclaim_policy(self) -> ReclaimPolicy:
+        """What happens to the records at deletion: Delete only when the Tenant and its database both say so."""
+        both = (self.spec.deletion_policy, self.spec.database.reclaim_policy)
+        return ReclaimPolicy.DELETE if both == (ReclaimPolicy.DELETE, ReclaimPolicy.DELETE) else ReclaimPolicy.RETAIN
+
+    @property
+    def custom_labels(self) -> dict[str, str]:
+        """``spec.labels`` and ``spec.costCenter`` as they stand on children, under our prefix."""
+        labels = {names.LABEL_CUSTOM_PREFIX + key: value for key, value in self.spec.labels.items()}
+        if self.spec.cost_center:
+            labels[names.LABEL_CUSTOM_PREFIX + "cost-center"] = self.spec.cost_center
+        return dict(sorted(labels.items()))
