@@ -62,6 +62,7 @@ class Reason(StrEnum):
     OUTPUT_TOO_LARGE = "OutputTooLarge"
     SENSITIVE_DATA_BLOCKED = "SensitiveDataBlocked"
     NOT_OWNED = "NotOwned"
+    CANCELLED = "Cancelled"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     RETRY_LIMIT_REACHED = "RetryLimitReached"
     RENDERER_LOST = "RendererLost"

@@ -1,0 +1,1 @@
+"""GenerationJob: observe → plan → run (renderer, ledger, publication) → status."""

@@ -1,0 +1,1 @@
+"""TemplateRegistry: observe → plan → ingest (renderer, artifact store) → status."""

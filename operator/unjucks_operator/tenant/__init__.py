@@ -1,0 +1,1 @@
+"""Tenant: observe → plan (+ ``desired``) → apply → status."""

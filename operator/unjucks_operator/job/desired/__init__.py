@@ -1,0 +1,1 @@
+"""What a job publishes, as manifests. Pure; called by ``job.publish``."""

@@ -1,0 +1,122 @@
+"""Plans: what a reconcile wants done, as data. Every kind's ``plan.py`` returns a ``Plan``; ``apply.py`` carries it out.
+
+A plan is a list of stages. Stages run in order, the actions of one stage side by side; a stage that fails blocks those after it.
+Each stage proves conditions, so that status says exactly how far things are. Pure data: no I/O, no clock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unjucks_api.conditions import ConditionType
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Bring a child to this state, by server-side apply under ``manager``."""
+
+    manifest: Manifest
+    manager: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete exactly the child with this UID."""
+
+    kind: str
+    namespace: str | None
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCertificate:
+    """Make a fresh key and certificate for the tenant's renderers and put them into ``manifest`` (a Secret without data)."""
+
+    manifest: Manifest
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureDatabase:
+    """The tenant's role, mapping row and grants in PostgreSQL."""
+
+    uid: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetireDatabase:
+    """Take the tenant's database identity out of use and keep its rows (a tombstone)."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropDatabase:
+    """Delete the tenant's rows and role for good."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFinalizers:
+    """Replace the object's own finalizers."""
+
+    finalizers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing to do but wait: a fact of the outside has to change first. Blocks the stages after it."""
+
+    message: str
+    after: float
+
+
+Action = (
+    Apply | Delete | IssueCertificate | EnsureDatabase | RetireDatabase | DropDatabase | SetFinalizers | Hold
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Actions that may run side by side, and the conditions that are true once all of them succeeded."""
+
+    name: str
+    actions: tuple[Action, ...] = ()
+    proves: tuple[ConditionType, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages in order. ``requeue_after``: seconds after which to look again although nothing changed (None: never)."""
+
+    stages: tuple[Stage, ...] = ()
+    requeue_after: float | None = None
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All actions in order; for tests and logs."""
+        return tuple(action for stage in self.stages for action in stage.actions)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a plan: per stage the error that stopped it (None: it succeeded), and ``stopped`` when one failed."""
+
+    errors: dict[str, Exception | None] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stopped(self) -> Exception | None:
+        """The first error, or None."""
+        return next((error for error in self.errors.values() if error is not None), None)
+
+
+def manifest_key(manifest: Mapping[str, Any]) -> tuple[str, str, str]:
+    """``(kind, namespace, name)``; the namespace is empty for cluster-scoped objects."""
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata.get("namespace", ""), metadata["name"]

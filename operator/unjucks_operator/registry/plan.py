@@ -1,0 +1,85 @@
+"""What is to be done for a TemplateRegistry now: one decision. Pure. Called by ``registry.reconcile``.
+
+    Keep       the source was read at this state already; nothing to do
+    Suspended  spec.suspend: what was served stays served
+    Ingest     read, normalise and check the source in a renderer, then store it
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import orjson
+
+from unjucks_api.render_protocol import Action, AnalyzeResponse
+from unjucks_api.v1alpha1.template_registry import OnInvalidTemplate, TemplateRegistry
+from unjucks_operator.artifact import artifact_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Everything is as it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """The source is not looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """The source has to be read. ``version`` is its fingerprint, remembered in status once it was dealt with."""
+
+    version: str
+
+
+Decision = Keep | Suspended | Ingest
+
+INLINE = "inline"
+"""The source version of inline files: they are a part of the spec, which the fingerprint covers."""
+
+
+def plan_registry(registry: TemplateRegistry, source_version: str, *, artifact_stored: bool) -> Decision:
+    """The decision. ``source_version`` names the state of the source outside the object (a ConfigMap's UID and version).
+
+    A registry whose artifact is missing in the store (a database restored from an older backup) is read again.
+    """
+    if registry.spec.suspend:
+        return Suspended()
+    version = fingerprint(registry, source_version)
+    status = registry.status
+    handled = status.get("sourceVersion") == version and (status.get("lastHandledRequestedAt") or "") == registry.requested_at
+    if handled and (artifact_stored or not artifact_digest(registry)):
+        return Keep()
+    return Ingest(version)
+
+
+def fingerprint(registry: TemplateRegistry, source_version: str) -> str:
+    """``sha256:<hex>`` over the spec and the source's version: equal means that reading again would find the same."""
+    spec = registry.spec.model_dump(mode="json", by_alias=True, exclude={"suspend"})
+    return "sha256:" + hashlib.sha256(orjson.dumps([spec, source_version], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an analysis means: whether its tree is served, and which actions of it may run."""
+
+    serve: bool
+    actions: tuple[Action, ...]
+    errors: tuple[str, ...]
+
+
+def judge(registry: TemplateRegistry, analysis: AnalyzeResponse) -> Verdict:
+    """``KeepPrevious``: one error anywhere and the new tree is not served. ``ServeValid``: its valid actions are."""
+    errors = [f"{it.path}:{it.line}:{it.column}: {it.message}" for it in analysis.problems if it.severity == "error"]
+    for action in analysis.actions:
+        errors += [f"{it.path}:{it.line}:{it.column}: {it.message}" for it in action.problems if it.severity == "error"]
+    unique = tuple(dict.fromkeys(errors))
+    valid = any(action.valid for action in analysis.actions)
+    if registry.spec.policy.on_invalid_template is OnInvalidTemplate.SERVE_VALID:
+        serve = valid
+    else:
+        serve = valid and not unique
+    return Verdict(serve, tuple(analysis.actions), unique)
+
+
+

@@ -1,0 +1,184 @@
+"""The status of a TemplateRegistry. Pure; called by ``registry.reconcile``.
+
+On any failure the last good artifact stays served: ``ArtifactInStorage`` says whether there is one, ``Ready`` whether it is what
+the source holds now.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from unjucks_api.conditions import Condition, ConditionType, merge_conditions, timestamp
+from unjucks_api.reasons import Reason
+from unjucks_api.render_protocol import Action, AnalyzeResponse, Problem
+from unjucks_api.v1alpha1.template_registry import (
+    MAX_CATALOG,
+    MAX_DISPLAY,
+    MAX_PROBLEMS,
+    MAX_VARIABLES,
+    TemplateRegistry,
+    display_value,
+)
+from unjucks_operator.errors import OperatorError, Terminal
+from unjucks_operator.registry.plan import Verdict
+
+_KEPT = (
+    "artifact",
+    "generators",
+    "actions",
+    "invalidActions",
+    "catalog",
+    "problems",
+    "sourceVersion",
+    "lastHandledRequestedAt",
+)
+
+
+def compute_ingested(
+    registry: TemplateRegistry, analysis: AnalyzeResponse, verdict: Verdict, version: str, *, now: datetime
+) -> dict[str, Any]:
+    """The status after the source was read, whether its tree is served or not."""
+    status = _kept(registry)
+    status |= {
+        "sourceVersion": version,
+        "lastHandledRequestedAt": registry.requested_at,
+        "problems": [_problem(it) for it in _all_problems(analysis)[:MAX_PROBLEMS]],
+        "invalidActions": sum(not action.valid for action in verdict.actions),
+    }
+    if verdict.serve:
+        valid = [action for action in verdict.actions if action.valid]
+        previous = (registry.status.get("artifact") or {}).get("digest")
+        if previous != analysis.digest:
+            status["artifact"] = {
+                "revision": analysis.digest.removeprefix("sha256:")[:12],
+                "digest": analysis.digest,
+                "size": sum(len(item.content) * 3 // 4 - item.content[-2:].count("=") for item in analysis.files),
+                "lastUpdateTime": timestamp(now),
+            }
+        status |= {
+            "generators": len({action.generator for action in valid}),
+            "actions": len(valid),
+            "catalog": [_entry(action) for action in verdict.actions[:MAX_CATALOG]],
+        }
+    return _with_conditions(registry, status, _ingested_conditions(verdict, bool(status.get("artifact"))), now)
+
+
+def compute_failed(registry: TemplateRegistry, error: Exception, *, version: str | None, now: datetime) -> dict[str, Any]:
+    """The status after the source could not be read. ``version``: remember it as dealt with (only for what will not heal)."""
+    status = _kept(registry)
+    if version is not None:
+        status |= {"sourceVersion": version, "lastHandledRequestedAt": registry.requested_at}
+    reason = error.reason if isinstance(error, OperatorError) else Reason.INTERNAL_ERROR
+    message = error.message if isinstance(error, OperatorError) else "an unexpected error; see the operator's log"
+    stored = bool(status.get("artifact"))
+    conditions = [
+        Condition(ConditionType.READY, "False", reason, message),
+        _stored(stored),
+    ]
+    if isinstance(error, Terminal):
+        conditions.append(Condition(ConditionType.FETCH_FAILED, "True", reason, message))
+        conditions.append(Condition(ConditionType.STALLED, "True", reason, message))
+    else:
+        conditions.append(Condition(ConditionType.RECONCILING, "True", reason, message))
+    return _with_conditions(registry, status, conditions, now)
+
+
+def compute_kept(registry: TemplateRegistry, *, suspended: bool, paused: bool, now: datetime) -> dict[str, Any]:
+    """The status when nothing was to be read: as before, at this generation, with the switches shown."""
+    switches = (ConditionType.SUSPENDED, ConditionType.PAUSED, ConditionType.RECONCILING)
+    conditions = [
+        Condition(ConditionType(item["type"]), item["status"], Reason(item["reason"]), item.get("message", ""))
+        for item in registry.status.get("conditions") or ()
+        if item["type"] not in switches
+    ]
+    if not conditions:
+        conditions.append(Condition(ConditionType.READY, "False", Reason.SUSPENDED if suspended else Reason.PAUSED, "never read"))
+    if suspended:
+        conditions.append(Condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: the source is not read"))
+    if paused:
+        conditions.append(Condition(ConditionType.PAUSED, "True", Reason.PAUSED, "reconciliation is switched off by annotation"))
+    return _with_conditions(registry, _kept(registry), conditions, now)
+
+
+def _kept(registry: TemplateRegistry) -> dict[str, Any]:
+    return {key: registry.status[key] for key in _KEPT if key in registry.status}
+
+
+def _with_conditions(
+    registry: TemplateRegistry, status: Mapping[str, Any], conditions: list[Condition], now: datetime
+) -> dict[str, Any]:
+    merged = merge_conditions(
+        registry.status.get("conditions") or (), conditions, generation=registry.generation, now=now
+    )
+    return {**status, "observedGeneration": registry.generation, "conditions": merged}
+
+
+def _ingested_conditions(verdict: Verdict, stored: bool) -> list[Condition]:
+    conditions = [_stored(stored)]
+    if not verdict.actions and not verdict.errors:
+        text = "the source holds no template set: expected _templates/<generator>/<action>/ below spec.path"
+        conditions.append(Condition(ConditionType.READY, "False", Reason.NO_TEMPLATES, text))
+        conditions.append(Condition(ConditionType.STALLED, "True", Reason.NO_TEMPLATES, text))
+        return conditions
+    if not verdict.errors:
+        valid = len(verdict.actions)
+        conditions.append(Condition(ConditionType.READY, "True", Reason.SUCCEEDED, f"{valid} action(s) can be used"))
+        return conditions
+    rest = f" (and {len(verdict.errors) - 1} more)" if len(verdict.errors) > 1 else ""
+    served = "; the valid actions are served" if verdict.serve else "; what was served before stays served" if stored else ""
+    text = f"{verdict.errors[0]}{rest}{served}"
+    conditions.append(Condition(ConditionType.TEMPLATES_INVALID, "True", Reason.TEMPLATES_INVALID, text))
+    conditions.append(Condition(ConditionType.READY, "False", Reason.TEMPLATES_INVALID, text))
+    conditions.append(Condition(ConditionType.STALLED, "True", Reason.TEMPLATES_INVALID, text))
+    return conditions
+
+
+def _stored(stored: bool) -> Condition:
+    if stored:
+        return Condition(ConditionType.ARTIFACT_IN_STORAGE, "True", Reason.SUCCEEDED, "an artifact is stored and served")
+    return Condition(ConditionType.ARTIFACT_IN_STORAGE, "False", Reason.NO_TEMPLATES, "nothing is stored yet")
+
+
+def _all_problems(analysis: AnalyzeResponse) -> list[Problem]:
+    found = [*analysis.problems, *(problem for action in analysis.actions for problem in action.problems)]
+    unique = list(dict.fromkeys((it.path, it.line, it.column, it.message, it.severity) for it in found))
+    unique.sort(key=lambda it: (it[4] != "error", it[0], it[1], it[2]))
+    return [Problem(path=it[0], line=it[1], column=it[2], message=it[3], severity=it[4]) for it in unique]
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "path": problem.path[:1024],
+        "line": problem.line,
+        "column": problem.column,
+        "message": problem.message[:1024],
+        "severity": problem.severity,
+    }
+
+
+def _entry(action: Action) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "generator": action.generator,
+        "action": action.action,
+        "digest": action.digest,
+        "files": action.files,
+        "description": action.description[:MAX_DISPLAY],
+        "deprecated": action.deprecated,
+        "variables": [
+            {
+                "name": variable.name[:256],
+                "type": variable.type[:64],
+                "required": variable.required,
+                "description": variable.description[:MAX_DISPLAY],
+                **({"pattern": variable.pattern[:MAX_DISPLAY]} if variable.pattern else {}),
+                **({"enum": [display_value(item) for item in variable.enum[:32]]} if variable.enum else {}),
+                **({"default": display_value(variable.default)} if variable.default is not None else {}),
+            }
+            for variable in action.variables[:MAX_VARIABLES]
+        ],
+    }
+    if action.inferred:
+        entry["inferred"] = [name[:256] for name in action.inferred[:MAX_VARIABLES]]
+    if action.problems:
+        entry["problems"] = [_problem(it) for it in action.problems[:MAX_PROBLEMS]]
+    return entry

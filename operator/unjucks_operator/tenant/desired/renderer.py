@@ -1,0 +1,123 @@
+"""The tenant's renderers: ServiceAccount, certificate Secret, Deployment, and the pod of an isolated job.
+
+One pod specification for both, so that they cannot drift apart. Pure; called by ``tenant.plan`` and, for the isolated pod, by
+the wiring that runs jobs. Tenants choose no field of it.
+"""
+
+from typing import Any
+
+from unjucks_api import names
+from unjucks_operator.tenant.desired import Manifest, Scope
+
+_USER = 65532
+_CERTIFICATES = "/etc/unjucks/tls"
+_SCRATCH = "/tmp"  # noqa: S108  an emptyDir of the pod's own
+HEALTH_PORT = 8080
+
+
+def build_service_account(scope: Scope) -> Manifest:
+    """An account without a token: a renderer talks to no API server."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": scope.metadata(names.RENDERER, scope.home, names.COMPONENT_RENDERER),
+        "automountServiceAccountToken": False,
+    }
+
+
+def build_certificate_secret(scope: Scope) -> Manifest:
+    """The Secret of the renderers' certificate, without its data, which is made where the certificate authority is."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": scope.metadata(names.RENDERER, scope.home, names.COMPONENT_RENDERER),
+    }
+
+
+def build_deployment(scope: Scope, replicas: int) -> Manifest:
+    """The warm pool. A rollout replaces pods one by one; running tasks end within the grace period."""
+    selector = {
+        names.LABEL_COMPONENT: names.COMPONENT_RENDERER,
+        names.LABEL_TENANT_UID: scope.tenant.uid,
+        names.LABEL_JOB: "",
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": scope.metadata(names.RENDERER, scope.home, names.COMPONENT_RENDERER),
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 1,
+            "selector": {"matchLabels": selector},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {
+                "metadata": {"labels": scope.labels(names.COMPONENT_RENDERER) | selector},
+                "spec": _pod_spec(scope, []),
+            },
+        },
+    }
+
+
+def build_isolated_pod(scope: Scope, job_name: str, job_uid: str, name: str, deadline_seconds: int) -> Manifest:
+    """A pod for one job: it serves one task and ends. Owned by the job, so that it goes with it."""
+    labels = {names.LABEL_JOB: job_name[:63].rstrip("-."), names.LABEL_JOB_UID: job_uid}
+    metadata = scope.metadata(name, scope.home, names.COMPONENT_RENDERER, labels)
+    spec = _pod_spec(scope, ["--once"])
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": spec | {"restartPolicy": "Never", "activeDeadlineSeconds": deadline_seconds},
+    }
+
+
+def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
+    renderer = scope.config.renderer
+    probe = {"httpGet": {"path": "/readyz", "port": HEALTH_PORT, "scheme": "HTTP"}}
+    return {
+        "serviceAccountName": names.RENDERER,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "renderer",
+                "image": renderer.image,
+                "imagePullPolicy": renderer.image_pull_policy,
+                "args": [*arguments, "--certificates", _CERTIFICATES, "--tenant-uid", scope.tenant.uid],
+                "ports": [
+                    {"name": "https", "containerPort": names.RENDERER_PORT, "protocol": "TCP"},
+                    {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
+                ],
+                "readinessProbe": probe | {"periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
+                "livenessProbe": {
+                    "httpGet": {"path": "/healthz", "port": HEALTH_PORT, "scheme": "HTTP"},
+                    "periodSeconds": 10,
+                    "timeoutSeconds": 5,
+                    "failureThreshold": 3,
+                },
+                "resources": {"requests": dict(renderer.requests), "limits": dict(renderer.limits)},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [
+                    {"name": "certificates", "mountPath": _CERTIFICATES, "readOnly": True},
+                    {"name": "scratch", "mountPath": _SCRATCH},
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "certificates", "secret": {"secretName": names.RENDERER, "defaultMode": 0o440}},
+            {"name": "scratch", "emptyDir": {"sizeLimit": "64Mi"}},
+        ],
+    }

@@ -1,0 +1,314 @@
+"""What has to be done for a Tenant: ``plan_tenant`` (it shall exist) and ``plan_teardown`` (it is being deleted). Pure.
+
+Called by ``tenant.reconcile`` for every trigger: the object, a child, a dependency, the sweep. Never awaits, reads no clock.
+The order of stages is the security argument: Pod Security labels, default-deny, quota and limits exist before anything that
+could let a pod in (members' rights, the renderers); teardown takes rights and pods away before data is touched.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import chain
+
+from unjucks_api import names
+from unjucks_api.conditions import ConditionType
+from unjucks_api.v1alpha1.tenant import DatabaseMode, ReclaimPolicy
+from unjucks_operator.planning import (
+    Action,
+    Apply,
+    Delete,
+    DropDatabase,
+    EnsureDatabase,
+    Hold,
+    IssueCertificate,
+    Manifest,
+    Plan,
+    RetireDatabase,
+    SetFinalizers,
+    Stage,
+    manifest_key,
+)
+from unjucks_operator.tenant.desired import Scope
+from unjucks_operator.tenant.desired.access import build_bindings
+from unjucks_operator.tenant.desired.namespace import build_namespace
+from unjucks_operator.tenant.desired.network import build_deny, build_dns, build_renderer_ingress
+from unjucks_operator.tenant.desired.quota import build_limits, build_quota
+from unjucks_operator.tenant.desired.renderer import (
+    build_certificate_secret,
+    build_deployment,
+    build_service_account,
+)
+
+ChildKey = tuple[str, str, str]
+"""(kind, namespace, name); the namespace is empty for cluster-scoped kinds."""
+
+DELETION_POLL = 2.0
+"""Seconds between looks at a namespace or pod that is going away; the watch usually tells earlier."""
+
+_MEMBER_BINDINGS = (names.BINDING_OWNERS, names.BINDING_EDITORS, names.BINDING_VIEWERS)
+# Children that may vanish from the plan and are then deleted. Namespaces are not among them: see plan_release.
+_PRUNED_KINDS = frozenset({"RoleBinding", "NetworkPolicy", "ResourceQuota", "LimitRange"})
+
+
+@dataclass(frozen=True, slots=True)
+class ChildView:
+    """What the planner needs to know of an existing child."""
+
+    uid: str
+    deleting: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RendererView:
+    """The renderer Deployment as it reports itself. ``stuck``: Kubernetes gave up on bringing its pods up."""
+
+    desired: int = 0
+    ready: int = 0
+    stuck: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Work that waits for or uses this tenant's renderers, and when the last piece of it ended."""
+
+    active: int = 0
+    last_active: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything read before planning. ``database_role`` is None until the database part is known to be right."""
+
+    children: Mapping[ChildKey, ChildView]
+    now: datetime
+    renderer: RendererView = RendererView()
+    demand: Demand = Demand()
+    database_role: str | None = None
+    certificate_serial: str = ""
+    """Identifies the certificate authority in use; a certificate made by another one is replaced."""
+    drifted_secrets: frozenset[ChildKey] = frozenset()
+
+
+def plan_tenant(scope: Scope, observed: Observed) -> Plan:
+    """The stages that bring a living Tenant to its spec. Every child is in the plan; what is settled costs no request."""
+    if names.FINALIZER_TENANT not in scope.tenant.metadata.finalizers:
+        finalizer: tuple[Action, ...] = (SetFinalizers((*scope.tenant.metadata.finalizers, names.FINALIZER_TENANT)),)
+    else:
+        finalizer = ()
+    namespaces = scope.namespaces
+    replicas = plan_replicas(scope, observed)
+    certificate = _plan_certificate(scope, observed)
+    manager = names.MANAGER_TENANT
+    stages = (
+        Stage("finalizer", finalizer),
+        Stage(
+            "namespaces",
+            tuple(chain.from_iterable(_plan_namespace(scope, observed, name) for name in namespaces)),
+            (ConditionType.NAMESPACES_READY, ConditionType.POD_SECURITY_ENFORCED),
+        ),
+        Stage(
+            "isolation",
+            tuple(
+                Apply(manifest, manager)
+                for name in namespaces
+                for manifest in (build_deny(scope, name), build_quota(scope, name), build_limits(scope, name))
+            ),
+            (ConditionType.QUOTA_ENFORCED,),
+        ),
+        Stage(
+            "network",
+            tuple(
+                Apply(manifest, manager)
+                for manifest in (*(build_dns(scope, name) for name in namespaces), build_renderer_ingress(scope))
+            ),
+            (ConditionType.NETWORK_ISOLATED,),
+        ),
+        Stage(
+            "access",
+            tuple(Apply(manifest, manager) for name in namespaces for manifest in build_bindings(scope, name)),
+            (ConditionType.ACCESS_READY,),
+        ),
+        Stage(
+            "renderers",
+            (
+                Apply(build_service_account(scope), names.MANAGER_RENDERER),
+                *([certificate] if certificate else []),
+                Apply(build_deployment(scope, replicas), names.MANAGER_RENDERER),
+            ),
+            (ConditionType.RENDERERS_READY,),
+        ),
+        Stage("database", _plan_database(scope, observed), (ConditionType.DATABASE_READY,)),
+    )
+    return Plan(
+        stages=_with_pruning(scope, observed, stages), requeue_after=_next_look(scope, observed, replicas, certificate)
+    )
+
+
+def plan_teardown(scope: Scope, observed: Observed) -> Plan:
+    """The stages of a deletion, safe to stop and resume anywhere: rights, then pods, then data, then the finalizer.
+
+    ``Retain`` keeps the namespaces, locked (isolation stays, nobody has rights in them), and the database rows as a tombstone.
+    ``Delete`` deletes the namespaces; database rows go only with ``database.reclaimPolicy: Delete`` and the confirmation
+    annotation ``unjucks.io/confirm-delete: <name>@<date of deletion>``.
+    """
+    tenant = scope.tenant
+    keep = tenant.spec.deletion_policy is ReclaimPolicy.RETAIN
+    has_database = tenant.database_mode is not DatabaseMode.NONE
+    rights = [*_existing(observed, "RoleBinding", set(_MEMBER_BINDINGS)), *_existing(observed, "Deployment", None)]
+    pods = [key for key, view in observed.children.items() if key[0] == "Pod" and not view.deleting]
+    remaining = sorted(key[2] for key in observed.children if key[0] == "Pod")
+    stages = [
+        Stage("rights", tuple(rights)),
+        Stage(
+            "pods",
+            (
+                *(Delete("Pod", key[1], key[2], observed.children[key].uid) for key in pods),
+                *([Hold(f"waiting for {len(remaining)} renderer pod(s) to end: {remaining[0]}", DELETION_POLL)] if remaining else []),
+            ),
+        ),
+    ]
+    if has_database:
+        stages.append(Stage("database", (RetireDatabase(scope.tenant.uid),)))
+    if keep:
+        leftovers = chain.from_iterable(
+            _existing(observed, kind, {names.RENDERER}) for kind in ("Secret", "ServiceAccount")
+        )
+        stages.append(Stage("release", tuple(leftovers)))
+    else:
+        stages.append(Stage("namespaces", tuple(_plan_namespace_removal(observed))))
+        if has_database and tenant.reclaim_policy is ReclaimPolicy.DELETE:
+            stages.append(Stage("data", (_plan_drop(scope),)))
+    finalizers = tuple(item for item in scope.tenant.metadata.finalizers if item != names.FINALIZER_TENANT)
+    if finalizers != scope.tenant.metadata.finalizers:
+        stages.append(Stage("finalizer", (SetFinalizers(finalizers),)))
+    return Plan(stages=tuple(stages))
+
+
+def plan_replicas(scope: Scope, observed: Observed) -> int:
+    """How many warm renderers there shall be: none without work, one for each few active jobs, within the tier's bounds.
+
+    After the last piece of work the pods stay for ``renderer.idle_after`` seconds, so that a burst finds them warm.
+    """
+    spec, tier = scope.tenant.spec, scope.tier.renderers
+    if spec.suspend:
+        return 0
+    minimum = min(spec.renderers.min if spec.renderers.min is not None else tier.min, tier.max)
+    maximum = max(min(spec.renderers.max if spec.renderers.max is not None else tier.max, tier.max), minimum)
+    demand = observed.demand
+    if demand.active:
+        wanted = max(1, math.ceil(demand.active / scope.config.renderer.jobs_per_replica))
+    elif demand.last_active and observed.now < demand.last_active + timedelta(seconds=scope.config.renderer.idle_after):
+        wanted = max(1, min(observed.renderer.desired, maximum))
+    else:
+        wanted = 0
+    # A single job more or less must not make pods come and go: shrink only when idle.
+    if demand.active and observed.renderer.desired > wanted:
+        wanted = observed.renderer.desired
+    return min(max(wanted, minimum), maximum)
+
+
+def _plan_namespace(scope: Scope, observed: Observed, name: str) -> Iterable[Action]:
+    view = observed.children.get(("Namespace", "", name))
+    if view is not None and view.deleting:
+        yield Hold(f"namespace {name} is being deleted; it is made anew once it is gone", DELETION_POLL)
+    else:
+        yield Apply(build_namespace(scope, name), names.MANAGER_TENANT)
+
+
+def _plan_certificate(scope: Scope, observed: Observed) -> Action | None:
+    """A new certificate when there is none, it ends soon, another authority made it, or somebody changed the Secret."""
+    manifest = build_certificate_secret(scope)
+    key = manifest_key(manifest)
+    view = observed.children.get(key)
+    if view is not None and key not in observed.drifted_secrets:
+        until = view.annotations.get(names.ANNOTATION_CERT_NOT_AFTER, "")
+        same_authority = view.annotations.get(names.ANNOTATION_CERT_SERIAL) == observed.certificate_serial
+        if same_authority and _seconds_left(until, observed.now) > scope.config.renderer.certificate_renew_before:
+            return None
+    return IssueCertificate(manifest, names.renderer_identity(scope.tenant.uid))
+
+
+def _seconds_left(until: str, now: datetime) -> float:
+    try:
+        return (datetime.fromisoformat(until) - now).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _plan_database(scope: Scope, observed: Observed) -> tuple[Action, ...]:
+    if scope.tenant.database_mode is DatabaseMode.NONE or observed.database_role is not None:
+        return ()
+    return (EnsureDatabase(scope.tenant.uid, scope.tenant.name),)
+
+
+def _plan_drop(scope: Scope) -> Action:
+    deleted = (scope.tenant.metadata.deletion_timestamp or "")[:10]
+    expected = f"{scope.tenant.name}@{deleted}"
+    if scope.tenant.metadata.annotations.get(names.ANNOTATION_CONFIRM_DELETE) == expected:
+        return DropDatabase(scope.tenant.uid)
+    return Hold(
+        f"the tenant's database rows are deleted only after confirmation: kubectl annotate tenant {scope.tenant.name} "
+        f"{names.ANNOTATION_CONFIRM_DELETE}={expected} (or set spec.database.reclaimPolicy to Retain)",
+        300.0,
+    )
+
+
+def _plan_namespace_removal(observed: Observed) -> Iterable[Action]:
+    going = [key for key in observed.children if key[0] == "Namespace"]
+    for key in going:
+        if not observed.children[key].deleting:
+            yield Delete("Namespace", None, key[2], observed.children[key].uid)
+    if going:
+        yield Hold(f"waiting for namespace {going[0][2]} to be deleted", DELETION_POLL)
+
+
+def _existing(observed: Observed, kind: str, wanted: set[str] | None) -> Iterable[Delete]:
+    for key, view in observed.children.items():
+        if key[0] == kind and not view.deleting and (wanted is None or key[2] in wanted):
+            yield Delete(kind, key[1], key[2], view.uid)
+
+
+def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Add the deletion of children that the spec no longer asks for to the stage ``access``, before anything else there.
+
+    In a namespace that the spec no longer lists, members and renderers go at once; the namespace itself, its isolation and its
+    content stay until an administrator removes them: taking a line out of a list must never destroy data.
+    """
+    wanted: set[ChildKey] = set()
+    for stage in stages:
+        for action in stage.actions:
+            if isinstance(action, Apply):
+                wanted.add(manifest_key(action.manifest))
+    listed = set(scope.namespaces)
+    prune: list[Action] = []
+    for key, view in observed.children.items():
+        kind, namespace, name = key
+        if view.deleting or key in wanted:
+            continue
+        released = namespace not in listed
+        if released and (kind == "RoleBinding" or (kind in ("Deployment", "Secret", "ServiceAccount") and name == names.RENDERER)):
+            prune.append(Delete(kind, namespace, name, view.uid))
+        elif not released and kind in _PRUNED_KINDS:
+            prune.append(Delete(kind, namespace, name, view.uid))
+    if not prune:
+        return stages
+    return tuple(
+        Stage(stage.name, (*prune, *stage.actions), stage.proves) if stage.name == "access" else stage
+        for stage in stages
+    )
+
+
+def _next_look(scope: Scope, observed: Observed, replicas: int, certificate: Action | None) -> float | None:
+    """Seconds until time alone changes the plan: idle renderers are due to go, or a certificate is due for renewal."""
+    waits: list[float] = []
+    demand = observed.demand
+    if replicas and not demand.active and demand.last_active:
+        idle = demand.last_active + timedelta(seconds=scope.config.renderer.idle_after) - observed.now
+        waits.append(max(idle.total_seconds(), 0.0) + 1.0)
+    view = observed.children.get(("Secret", scope.home, names.RENDERER))
+    if certificate is None and view is not None:
+        left = _seconds_left(view.annotations.get(names.ANNOTATION_CERT_NOT_AFTER, ""), observed.now)
+        waits.append(max(left - scope.config.renderer.certificate_renew_before, 0.0) + 1.0)
+    return min(waits, default=None)

@@ -1,0 +1,180 @@
+"""The status of a Tenant, computed from its plan, what came of it, and what was observed. Pure; called by ``tenant.reconcile``.
+
+``Ready`` is the AND of the sub-conditions at this generation, so ``kubectl wait --for=condition=Ready`` is the whole contract.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from unjucks_api import names
+from unjucks_api.conditions import Condition, ConditionType, merge_conditions
+from unjucks_api.reasons import Reason
+from unjucks_api.v1alpha1.tenant import DatabaseMode, ReclaimPolicy
+from unjucks_operator.errors import OperatorError, OwnershipConflict, Terminal, Waiting
+from unjucks_operator.planning import Outcome, Plan
+from unjucks_operator.tenant.desired import Scope
+from unjucks_operator.tenant.plan import Observed
+
+PARTS = (
+    ConditionType.NAMESPACES_READY,
+    ConditionType.POD_SECURITY_ENFORCED,
+    ConditionType.QUOTA_ENFORCED,
+    ConditionType.NETWORK_ISOLATED,
+    ConditionType.ACCESS_READY,
+    ConditionType.RENDERERS_READY,
+    ConditionType.DATABASE_READY,
+)
+_TEXTS = {
+    ConditionType.NAMESPACES_READY: "all namespaces exist",
+    ConditionType.POD_SECURITY_ENFORCED: "only pods of the level restricted are admitted",
+    ConditionType.QUOTA_ENFORCED: "quota and limits are in place",
+    ConditionType.NETWORK_ISOLATED: "default-deny both ways, DNS and operator allowed",
+    ConditionType.ACCESS_READY: "the members have their roles",
+    ConditionType.RENDERERS_READY: "renderers are ready",
+    ConditionType.DATABASE_READY: "role, mapping and grants are in place",
+}
+
+
+def compute_status(
+    scope: Scope, previous: Mapping[str, Any], plan: Plan, outcome: Outcome, observed: Observed, *, paused: bool, now: datetime
+) -> dict[str, Any]:
+    """The whole status. Equal facts give equal bytes, so an unchanged state is never written."""
+    tenant = scope.tenant
+    parts = _part_conditions(scope, plan, outcome, observed)
+    conditions = [*parts, _ready(parts), *_progress(outcome, observed)]
+    if tenant.spec.suspend:
+        conditions.append(
+            Condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: no job starts, no renderer runs")
+        )
+    if paused:
+        conditions.append(Condition(ConditionType.PAUSED, "True", Reason.PAUSED, "reconciliation is switched off by annotation"))
+    return _facts(scope, observed) | {
+        "observedGeneration": tenant.generation,
+        "conditions": merge_conditions(
+            previous.get("conditions") or (), conditions, generation=tenant.generation, now=now
+        ),
+    }
+
+
+def compute_deleting_status(
+    scope: Scope, previous: Mapping[str, Any], outcome: Outcome, observed: Observed, *, now: datetime
+) -> dict[str, Any]:
+    """The status while the Tenant is being deleted: what is left to do, and what blocks it."""
+    stopped = outcome.stopped
+    message = stopped.message if isinstance(stopped, OperatorError) else (str(stopped) if stopped else "finishing")
+    held = isinstance(stopped, Waiting) and "confirm" in message
+    conditions = [
+        Condition(ConditionType.READY, "False", Reason.DELETING, message),
+        Condition(ConditionType.DELETING, "True", Reason.DELETING, message),
+    ]
+    if held:
+        conditions.append(Condition(ConditionType.DELETION_HELD, "True", Reason.DELETION_HELD, message))
+    else:
+        conditions.append(Condition(ConditionType.RECONCILING, "True", Reason.DELETING, message))
+    keep = scope.tenant.spec.deletion_policy is ReclaimPolicy.RETAIN
+    plan_rows = [
+        {"what": "namespace", "name": name, "action": "Retain" if keep else "Delete"} for name in scope.namespaces
+    ]
+    if scope.tenant.database_mode is not DatabaseMode.NONE:
+        drop = scope.tenant.reclaim_policy is ReclaimPolicy.DELETE
+        plan_rows.append({"what": "database", "name": names.database_role(scope.tenant.uid), "action": "Drop" if drop else "Tombstone"})
+    return _facts(scope, observed) | {
+        "observedGeneration": scope.tenant.generation,
+        "deletion": {"plan": plan_rows, "blockedBy": [message] if stopped else []},
+        "conditions": merge_conditions(
+            previous.get("conditions") or (), conditions, generation=scope.tenant.generation, now=now
+        ),
+    }
+
+
+def _part_conditions(scope: Scope, plan: Plan, outcome: Outcome, observed: Observed) -> list[Condition]:
+    conditions: list[Condition] = []
+    for stage in plan.stages:
+        if stage.name not in outcome.errors:
+            state, reason, text = "Unknown", Reason.BLOCKED, "an earlier step has to succeed first"
+        else:
+            error = outcome.errors[stage.name]
+            if error is None:
+                state, reason, text = "True", Reason.RECONCILED, ""
+            else:
+                state, reason, text = "False", _reason(error), _message(error)
+        for kind in stage.proves:
+            if state == "True" and kind is ConditionType.RENDERERS_READY:
+                conditions.append(_renderers(scope, observed))
+            elif state == "True" and kind is ConditionType.DATABASE_READY and scope.tenant.database_mode is DatabaseMode.NONE:
+                conditions.append(Condition(kind, "True", Reason.DATABASE_DISABLED, "spec.database.mode is None"))
+            else:
+                conditions.append(Condition(kind, state, reason, text or _TEXTS[kind]))
+    return conditions
+
+
+def _renderers(scope: Scope, observed: Observed) -> Condition:
+    """True also while a pod starts on demand: that is how from-zero works. False when it should run and cannot."""
+    view, kind = observed.renderer, ConditionType.RENDERERS_READY
+    minimum = scope.tenant.spec.renderers.min
+    minimum = min(minimum if minimum is not None else scope.tier.renderers.min, scope.tier.renderers.max)
+    if view.stuck and view.ready == 0 and view.desired > 0:
+        return Condition(kind, "False", Reason.RENDERER_UNAVAILABLE, f"no renderer pod becomes ready: {view.stuck}")
+    if view.ready < minimum and not scope.tenant.spec.suspend:
+        return Condition(kind, "False", Reason.RENDERER_STARTING, f"{view.ready} of at least {minimum} renderers are ready")
+    if view.desired == 0:
+        return Condition(kind, "True", Reason.SCALED_TO_ZERO, "no work; a renderer starts on demand")
+    if view.ready == 0:
+        return Condition(kind, "True", Reason.RENDERER_STARTING, "a renderer is starting on demand")
+    return Condition(kind, "True", Reason.RECONCILED, "renderers are ready")
+
+
+def _ready(parts: list[Condition]) -> Condition:
+    for wanted in ("False", "Unknown"):
+        for part in parts:
+            if part.status == wanted:
+                return Condition(ConditionType.READY, "False", part.reason, f"{part.type}: {part.message}")
+    return Condition(ConditionType.READY, "True", Reason.RECONCILED, "everything is in place")
+
+
+def _progress(outcome: Outcome, observed: Observed) -> list[Condition]:
+    stopped = outcome.stopped
+    if stopped is None:
+        return []
+    conditions = []
+    if isinstance(stopped, OwnershipConflict):
+        conditions.append(Condition(ConditionType.CONFLICTED, "True", stopped.reason, stopped.message))
+    if isinstance(stopped, Terminal):
+        conditions.append(Condition(ConditionType.STALLED, "True", stopped.reason, stopped.message))
+    else:
+        conditions.append(Condition(ConditionType.RECONCILING, "True", _reason(stopped), _message(stopped)))
+    return conditions
+
+
+def _facts(scope: Scope, observed: Observed) -> dict[str, Any]:
+    rows = []
+    for name in scope.namespaces:
+        view = observed.children.get(("Namespace", "", name))
+        rows.append({"name": name, "uid": view.uid if view else "", "ready": view is not None and not view.deleting})
+    ready = sum(row["ready"] is True for row in rows)
+    mode = scope.tenant.database_mode.value
+    renderer = observed.renderer
+    facts: dict[str, Any] = {
+        "namespaces": rows,
+        "renderers": {"ready": renderer.ready, "desired": renderer.desired},
+        "usage": {"jobsActive": observed.demand.active},
+        "summary": {
+            "namespaces": f"{ready}/{len(rows)}",
+            "renderers": f"{renderer.ready}/{renderer.desired}",
+            "database": mode.lower(),
+            "jobs": observed.demand.active,
+        },
+        "database": {"mode": mode},
+    }
+    if observed.database_role:
+        facts["database"]["role"] = observed.database_role
+    return facts
+
+
+def _reason(error: Exception) -> Reason:
+    return error.reason if isinstance(error, OperatorError) else Reason.INTERNAL_ERROR
+
+
+def _message(error: Exception) -> str:
+    return error.message if isinstance(error, OperatorError) else "an unexpected error; see the operator's log"
