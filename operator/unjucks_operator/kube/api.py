@@ -63,6 +63,16 @@ class KubeApi(Protocol):
     ) -> tuple[list[Manifest], str]:
         """All objects (in chunks of 500 underneath) and the list's resourceVersion."""
 
+    def list_pages(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        metadata_only: bool = False,
+    ) -> AsyncGenerator[tuple[list[Manifest], str], None]:
+        """The same page by page, for those who do not want everything in memory. Gone when the list's snapshot expired."""
+
     def watch(
         self,
         resource: Resource,

@@ -11,6 +11,7 @@ import io
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import TracebackType
@@ -150,17 +151,35 @@ class KubeClient:
         metadata_only: bool = False,
     ) -> tuple[list[Manifest], str]:
         """See ``KubeApi``. When a page's snapshot has expired, everything is fetched once more, in one piece."""
-        try:
-            return await self._list(resource, namespace, label_selector, metadata_only, _CHUNK)
-        except Gone:
-            return await self._list(resource, namespace, label_selector, metadata_only, 0)
+        for chunk in (_CHUNK, 0):
+            items: list[Manifest] = []
+            version = ""
+            try:
+                async with aclosing(self._pages(resource, namespace, label_selector, metadata_only, chunk)) as pages:
+                    async for page, version in pages:  # noqa: B007  the last one is returned
+                        items += page
+                return items, version
+            except Gone:
+                if not chunk:
+                    raise
+        raise AssertionError("unreachable")
 
-    async def _list(
+    def list_pages(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        metadata_only: bool = False,
+    ) -> AsyncGenerator[tuple[list[Manifest], str], None]:
+        """See ``KubeApi``."""
+        return self._pages(resource, namespace, label_selector, metadata_only, _CHUNK)
+
+    async def _pages(
         self, resource: Resource, namespace: str | None, selector: str | None, metadata_only: bool, chunk: int
-    ) -> tuple[list[Manifest], str]:
+    ) -> AsyncGenerator[tuple[list[Manifest], str], None]:
         call = Call("list", resource, namespace)
         path = resource.path(namespace)
-        items: list[Manifest] = []
         base = {"labelSelector": selector, "limit": str(chunk) if chunk else None}
         token: str | None = None
         while True:
@@ -168,16 +187,18 @@ class KubeClient:
             try:
                 page = await self._json(call, "GET", path, query, accept=_PARTIAL_LIST if metadata_only else _JSON)
             except NotFound as error:
-                raise Unavailable(f"the API server does not serve {resource.plural}.{resource.group}") from error
-            items += page["items"] or ()
+                raise Unavailable(
+                    f"the API server does not serve {resource.plural} of {resource.api_version}"
+                ) from error
+            items: list[Manifest] = page["items"] or []
+            if not metadata_only:  # a typed list's items do not say what they are
+                for item in items:
+                    item["apiVersion"], item["kind"] = resource.api_version, resource.kind
+            # All pages are of one snapshot, so any page's version is the list's.
+            yield items, page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue")
             if not token:
-                break
-        if not metadata_only:  # a typed list's items do not say what they are
-            for item in items:
-                item["apiVersion"], item["kind"] = resource.api_version, resource.kind
-        # All pages are of one snapshot, so any page's version is the list's.
-        return items, page["metadata"]["resourceVersion"]
+                return
 
     async def watch(
         self,
