@@ -1,0 +1,250 @@
+"""The syntax tree. Plain data made by the parser, read by the code generator and the analysis.
+
+``children`` names the fields that Nunjucks' own tree walks follow: some of its rules (which blocks exist, where ``super()``
+works) are defined by those walks, so a field that is missing there is missing here on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+class Node:
+    """A node at ``line``/``column`` (0-based)."""
+
+    __slots__ = ("column", "line")
+    walked: tuple[str, ...] = ()
+
+    def __init__(self, line: int, column: int, **fields: Any) -> None:
+        self.line = line
+        self.column = column
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name, None)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({fields})"
+
+
+def walk(node: Any) -> Iterator[Node]:
+    """Every node that Nunjucks' tree walks reach, the start included, in document order."""
+    stack: list[Any] = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Nodes):
+            yield item
+            stack.extend(reversed(item.items))
+        elif isinstance(item, Node):
+            yield item
+            stack.extend(getattr(item, name, None) for name in reversed(item.walked))
+
+
+class Nodes(Node):
+    """A list of nodes."""
+
+    __slots__ = ("items",)
+    items: list[Any]
+
+    def __init__(self, line: int, column: int, items: list[Any] | None = None) -> None:
+        self.line = line
+        self.column = column
+        self.items = items if items is not None else []
+
+
+class Output(Nodes):
+    __slots__ = ()
+
+
+class Group(Nodes):
+    __slots__ = ()
+
+
+class Array(Nodes):
+    __slots__ = ()
+
+
+class Dict(Nodes):
+    __slots__ = ()
+
+
+class KeywordArgs(Dict):
+    __slots__ = ()
+
+
+class Value(Node):
+    __slots__ = ("value",)
+    value: Any
+
+
+class Literal(Value):
+    __slots__ = ()
+
+
+class Data(Literal):
+    """Text between tags."""
+
+    __slots__ = ()
+
+
+class Symbol(Value):
+    __slots__ = ()
+
+
+class Pair(Node):
+    __slots__ = ("key", "value")
+    walked = ("key", "value")
+    key: Any
+    value: Any
+
+
+class LookupVal(Node):
+    __slots__ = ("target", "val")
+    walked = ("target", "val")
+    target: Any
+    val: Any
+
+
+class FunCall(Node):
+    __slots__ = ("args", "name")
+    walked = ("name", "args")
+    name: Any
+    args: Nodes
+
+
+class Filter(FunCall):
+    __slots__ = ()
+
+
+class InlineIf(Node):
+    __slots__ = ("body", "cond", "other")
+    walked = ("cond", "body", "other")
+    body: Any
+    cond: Any
+    other: Any
+
+
+class Binary(Node):
+    """An operator with two sides; ``op`` is how the template writes it (``in`` and ``is`` included)."""
+
+    __slots__ = ("left", "op", "right")
+    walked = ("left", "right")
+    left: Any
+    right: Any
+    op: str
+
+
+class Unary(Node):
+    __slots__ = ("op", "target")
+    walked = ("target",)
+    op: str
+    target: Any
+
+
+class Compare(Node):
+    """``ops`` is a list of (operator, operand)."""
+
+    __slots__ = ("expr", "ops")
+    walked = ("expr",)
+    expr: Any
+    ops: list[tuple[str, Any]]
+
+
+class If(Node):
+    __slots__ = ("body", "cond", "other")
+    walked = ("cond", "body", "other")
+    cond: Any
+    body: Any
+    other: Any
+
+
+class IfAsync(If):
+    __slots__ = ()
+
+
+class For(Node):
+    """``kind`` is ``for``, ``asyncEach`` or ``asyncAll``; ``name`` is a Symbol or an Array of them."""
+
+    __slots__ = ("arr", "body", "kind", "name", "other")
+    walked = ("arr", "name", "body", "other")
+    arr: Any
+    name: Any
+    body: Any
+    other: Any
+    kind: str
+
+
+class MacroNode(Node):
+    __slots__ = ("args", "body", "name")
+    walked = ("name", "args", "body")
+    name: Any
+    args: Nodes
+    body: Any
+
+
+class Caller(MacroNode):
+    __slots__ = ()
+
+
+class Import(Node):
+    __slots__ = ("context", "target", "template")
+    walked = ("template", "target")
+    template: Any
+    target: Any
+    context: bool | None
+
+
+class FromImport(Node):
+    __slots__ = ("context", "names", "template")
+    walked = ("template", "names")
+    template: Any
+    names: Nodes
+    context: bool | None
+
+
+class Set(Node):
+    """``body`` is not walked: blocks inside it do not exist for the file."""
+
+    __slots__ = ("body", "targets", "value")
+    walked = ("value",)
+    targets: list[Any]
+    value: Any
+    body: Any
+
+
+class Switch(Node):
+    """``cases`` (pairs of condition and body) are not walked."""
+
+    __slots__ = ("cases", "default", "expr")
+    walked = ("expr", "default")
+    expr: Any
+    cases: list[tuple[Any, Nodes]]
+    default: Any
+
+
+class Block(Node):
+    __slots__ = ("body", "name", "parent")
+    walked = ("name", "body")
+    name: Any
+    body: Any
+    #: The made-up name that ``super()`` reads inside the body, or None.
+    parent: str | None
+
+
+class Extends(Node):
+    __slots__ = ("template",)
+    walked = ("template",)
+    template: Any
+
+
+class Include(Node):
+    __slots__ = ("missing", "template")
+    walked = ("template",)
+    template: Any
+    missing: bool
+
+
+class Capture(Node):
+    __slots__ = ("body",)
+    walked = ("body",)
+    body: Any
