@@ -11,19 +11,14 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
-import uuid
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import yaml
+from typing import Final
 
 from e2e.cluster import audit, golang, process
-from e2e.cluster.client import Answer, Client
+from e2e.cluster.api import ApiAccess
 from e2e.cluster.errors import StartFailed
 from e2e.cluster.pki import Authority, Pair, write_kubeconfig, write_signing_pair
 
@@ -62,23 +57,23 @@ class Options:
     apiserver_flags: tuple[str, ...] = ()
 
 
-class ControlPlane:
+class ControlPlane(ApiAccess):
     """A running control plane; make one with ``ControlPlane.start()``, end it with ``stop()`` or a ``with`` block."""
 
     def __init__(self, folder: Path, options: Options) -> None:
         self.folder = folder
         self.options = options
         self.programs = golang.components()
+        self.kubectl_program = self.programs / "kubectl"
         self.authority = Authority(folder / "pki")
         self.ca = self.authority.certificate_file
         self.admin_pair = self.authority.issue("admin", "test-admin", ["system:masters"])
         self.kubeconfig = folder / "admin.kubeconfig"
-        self.audit_log = folder / "audit.jsonl"
+        self.audit_log = folder / "audit.jsonl" if options.audit else None
         self.server = ""
         self.etcd: process.Running | None = None
         self.apiserver: process.Running | None = None
         self.controller_manager: process.Running | None = None
-        self._admin: Client | None = None
         self._prepare()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -139,7 +134,6 @@ class ControlPlane:
         self._etcd_url = f"http://127.0.0.1:{etcd_port}"
         self.server = f"https://127.0.0.1:{self._port}"
         write_kubeconfig(self.kubeconfig, self.server, self.ca, self.admin_pair)
-        self._admin = Client(self.server, self.ca, self.admin_pair)
         self.start_etcd()
         self.start_apiserver()
         if self.options.controllers:
@@ -182,7 +176,7 @@ class ControlPlane:
             "--allow-privileged=true",
             "--profiling=false",
         ]
-        if self.options.audit:
+        if self.audit_log is not None:
             flags += [
                 f"--audit-policy-file={self.folder / 'audit-policy.json'}",
                 f"--audit-log-path={self.audit_log}",
@@ -239,96 +233,3 @@ class ControlPlane:
                     f"{program.name}: {path} not {status} within {_READY_WITHIN:.0f} s; its log ends:\n{end}"
                 )
             time.sleep(0.1)
-
-    # --- use --------------------------------------------------------------------------------------------------------
-    @property
-    def admin(self) -> Client:
-        """A client with all rights."""
-        assert self._admin is not None
-        return self._admin
-
-    def certificate(self, user: str, groups: Sequence[str] = ()) -> Pair:
-        """A client certificate for any user with any groups."""
-        return self.authority.issue(f"user-{uuid.uuid4().hex[:12]}", user, groups)
-
-    def kubeconfig_for(self, user: str, groups: Sequence[str] = (), *, namespace: str = "default") -> Path:
-        """A kubeconfig file of that user; give rights with ordinary RBAC objects."""
-        pair = self.certificate(user, groups)
-        return write_kubeconfig(pair.key.with_suffix(".kubeconfig"), self.server, self.ca, pair, namespace=namespace)
-
-    def client_for(self, user: str, groups: Sequence[str] = ()) -> Client:
-        """A client as that user."""
-        return Client(self.server, self.ca, self.certificate(user, groups))
-
-    def kubectl(
-        self, *arguments: str, stdin: str | None = None, check: bool = True
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run kubectl as administrator; output captured as text."""
-        result = subprocess.run(
-            [str(self.programs / "kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if check and result.returncode != 0:
-            raise RuntimeError(f"kubectl {' '.join(arguments)} failed ({result.returncode}): {result.stderr.strip()}")
-        return result
-
-    def apply_crds(self, files: Path | Iterable[Path], *, timeout: float = 30.0) -> list[str]:
-        """Apply CustomResourceDefinitions (a folder or files) and wait until each is Established and served; their names."""
-        chosen = sorted(files.glob("*.yaml")) if isinstance(files, Path) and files.is_dir() else files
-        chosen = [chosen] if isinstance(chosen, Path) else list(chosen)
-        if not chosen:
-            raise FileNotFoundError(f"no CustomResourceDefinition found in {files}")
-        documents = [d for file in chosen for d in yaml.safe_load_all(file.read_text()) if d]
-        base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        for document in documents:
-            self.admin.apply(f"{base}/{document['metadata']['name']}", document).require()
-        for document in documents:
-            name, spec = document["metadata"]["name"], document["spec"]
-            self.admin.wait(f"{base}/{name}", _established, timeout=timeout, what=f"{name} Established")
-            for version in (v["name"] for v in spec["versions"] if v["served"]):
-                path = f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
-                self.admin.wait(path, lambda answer: answer.ok, timeout=timeout, what=f"{name} served")
-        return [document["metadata"]["name"] for document in documents]
-
-    # --- audit ------------------------------------------------------------------------------------------------------
-    def audit_mark(self) -> int:
-        """The place in the audit log after everything that has been answered up to now; give it to ``writes``."""
-        if not self.options.audit:
-            raise RuntimeError("this control plane was started without an audit log: Options(audit='Metadata')")
-        # A request of our own, seen in the log, says that what was answered before it is in the log too.
-        marker = f"audit-mark/{uuid.uuid4().hex}"
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        self.admin.request(
-            "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review, user_agent=marker
-        ).require()
-        offset, deadline = 0, time.monotonic() + 10
-        while time.monotonic() < deadline:
-            for line, after in audit.lines(self.audit_log, offset):
-                offset = after
-                if marker in line:
-                    return after
-            time.sleep(0.02)
-        raise TimeoutError("the audit log does not show our own request")
-
-    def writes(self, since: int = 0, *, user: str | None = None, system: bool = False) -> list[audit.Write]:
-        """Writes answered since a mark (all by default), of one user or of everybody.
-
-        Without ``system=True`` those of the control plane's own components are left out, so that what remains is ours.
-        """
-        end = self.audit_mark()
-        found = []
-        for line, after in audit.lines(self.audit_log, since):
-            if after > end:
-                break
-            write = audit.parse(line)
-            if write is not None and (system or not write.by_system) and user in (None, write.user):
-                found.append(write)
-        return found
-
-
-def _established(answer: Answer) -> bool:
-    conditions: list[dict[str, Any]] = answer.body.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

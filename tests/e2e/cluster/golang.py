@@ -175,7 +175,7 @@ def components() -> Path:
 
 
 def _tool(name: str, package: str) -> Path:
-    module = paths.SOURCES / "go" / "tools"
+    module = paths.SOURCES / "tools"
     target = _build_folder(name, _key(module, package))
     program = target / name
     if program.exists():
@@ -202,12 +202,12 @@ def _tool(name: str, package: str) -> Path:
 
 
 def helm() -> Path:
-    """Helm 3, at the version locked in ``go/tools/go.mod``; builds it when it is not there."""
+    """Helm 3, at the version locked in ``tools/go.mod``; builds it when it is not there."""
     return _tool("helm", "helm.sh/helm/v3/cmd/helm")
 
 
 def kind() -> Path:
-    """kind, at the version locked in ``go/tools/go.mod``; only asked for where a Docker engine answers."""
+    """kind, at the version locked in ``tools/go.mod``; only asked for where a Docker engine answers."""
     return _tool("kind", "sigs.k8s.io/kind")
 
 
