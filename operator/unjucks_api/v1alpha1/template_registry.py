@@ -5,7 +5,6 @@ generator.
 """
 
 import json
-import re
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
@@ -37,15 +36,13 @@ from unjucks_api.v1alpha1.common import (
 )
 
 MAX_INLINE_BYTES = 512 * 1024
-MAX_INLINE_FILES = 256
+MAX_INLINE_FILES = 128
+MAX_INLINE_TEXT = 128 * 1024
 MAX_INLINE_PATH = 512
 MAX_CATALOG = 50
 MAX_PROBLEMS = 50
 MAX_VARIABLES = 64
 MAX_DISPLAY = 256
-
-_PATH = r"^[^/\\]+(/[^/\\]+)*$"
-_DOTS = r"(^|/)\.{1,2}(/|$)"
 
 
 class Undefined(StrEnum):
@@ -64,27 +61,34 @@ class OnInvalidTemplate(StrEnum):
 
 
 def _relative(path: str) -> bool:
-    return len(path) <= MAX_INLINE_PATH and re.search(_PATH, path) is not None and re.search(_DOTS, path) is None
+    parts = path.split("/")
+    return len(path) <= MAX_INLINE_PATH and "\\" not in path and not any(part in ("", ".", "..") for part in parts)
+
+
+def _total_bytes(files: dict[str, str]) -> int:
+    return sum(len(text.encode(errors="surrogatepass")) for text in files.values())
 
 
 class Inline(Model):
     """Templates written into the object itself."""
 
     files: Annotated[
-        dict[str, Annotated[str, Field(max_length=262144)]],
+        dict[str, Annotated[str, Field(max_length=MAX_INLINE_TEXT)]],
         MapBounds(MAX_INLINE_FILES, 1),
         Cel(
-            f"self.all(path, path.size() <= {MAX_INLINE_PATH} && path.matches('{_PATH.replace(chr(92), chr(92) * 2)}')"
-            f" && !path.matches('{_DOTS.replace(chr(92), chr(92) * 2)}'))",
+            f"self.all(path, path.size() <= {MAX_INLINE_PATH} && !path.contains('\\\\')"
+            " && path.split('/').all(part, !(part in ['', '.', '..'])))",
             f"each path is relative, has at most {MAX_INLINE_PATH} characters, and no part that is empty, '.' or '..'",
             check=lambda files: all(_relative(path) for path in files),
         ),
         Cel(
-            f"self.map(path, self[path].size()).sum() <= {MAX_INLINE_BYTES}",
+            f"self.map(path, bytes(self[path]).size()).sum() <= {MAX_INLINE_BYTES}",
             f"the files are more than {MAX_INLINE_BYTES // 1024} KiB together; use another source for larger sets",
-            check=lambda files: sum(map(len, files.values())) <= MAX_INLINE_BYTES,
+            check=lambda files: _total_bytes(files) <= MAX_INLINE_BYTES,
         ),
-    ] = Field(description="Files of the template set: path to text, at most 256 files and 512 KiB together.")
+    ] = Field(
+        description="Files of the template set: path to text, at most 128 files, 128 KiB each and 512 KiB together."
+    )
 
 
 class Engine(Model):
