@@ -41,8 +41,8 @@ def load_yaml_data(text: str) -> Any:
 
 
 def _check_events(text: str) -> None:
-    depth = nodes = documents = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    depth = documents = 0
+    for nodes, event in enumerate(yaml.parse(text, Loader=_Loader)):
         if isinstance(event, yaml.AliasEvent):
             raise YamlDataError(f"line {event.start_mark.line + 1} has an alias (*name); write the value out")
         if isinstance(event, yaml.DocumentStartEvent):
@@ -51,7 +51,6 @@ def _check_events(text: str) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        nodes += 1
         if depth > MAX_DEPTH:
             raise YamlDataError(f"line {event.start_mark.line + 1} is nested deeper than {MAX_DEPTH} levels")
         if nodes > MAX_NODES:

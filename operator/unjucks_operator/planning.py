@@ -76,9 +76,7 @@ class Hold:
     after: float
 
 
-Action = (
-    Apply | Delete | IssueCertificate | EnsureDatabase | RetireDatabase | DropDatabase | SetFinalizers | Hold
-)
+Action = Apply | Delete | IssueCertificate | EnsureDatabase | RetireDatabase | DropDatabase | SetFinalizers | Hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,8 @@ def is_finished(job: GenerationJob) -> bool:
     """Whether the job ended at its current generation and nobody asked for another run since."""
     status = job.status
     ended = any(
-        (find_condition(status, kind) or {}).get("status") == "True" for kind in (ConditionType.COMPLETE, ConditionType.FAILED)
+        (find_condition(status, kind) or {}).get("status") == "True"
+        for kind in (ConditionType.COMPLETE, ConditionType.FAILED)
     )
     return (
         ended
@@ -125,12 +126,16 @@ def _require_registry(job: GenerationJob, observed: JobObserved) -> TemplateRegi
         ready = find_condition(observed.registry.status, ConditionType.READY) or {}
         why = ready.get("message") or "it was not read yet"
         raise Waiting(
-            f"TemplateRegistry {name} serves no templates yet: {why}", reason=Reason.REGISTRY_NOT_READY, after=RETRY_REGISTRY
+            f"TemplateRegistry {name} serves no templates yet: {why}",
+            reason=Reason.REGISTRY_NOT_READY,
+            after=RETRY_REGISTRY,
         )
     if observed.registry.status.get("observedGeneration") != observed.registry.generation:
         # Applied together with the job: what it serves is still the state before the change.
         raise Waiting(
-            f"TemplateRegistry {name} is being read again after a change", reason=Reason.REGISTRY_NOT_READY, after=RETRY_REGISTRY
+            f"TemplateRegistry {name} is being read again after a change",
+            reason=Reason.REGISTRY_NOT_READY,
+            after=RETRY_REGISTRY,
         )
     return observed.registry
 

@@ -46,9 +46,15 @@ class Progress:
     manifest_digest: str = ""
 
 
-def compute_pending(job: GenerationJob, error: OperatorError, *, started: datetime | None, now: datetime) -> dict[str, Any]:
+def compute_pending(
+    job: GenerationJob, error: OperatorError, *, started: datetime | None, now: datetime
+) -> dict[str, Any]:
     """The job waits: for a dependency, a renderer, its turn, or something outside that is down."""
-    phase = "Queued" if error.reason in (Reason.QUEUED, Reason.RENDERER_STARTING, Reason.RENDERER_UNAVAILABLE) else "Pending"
+    phase = (
+        "Queued"
+        if error.reason in (Reason.QUEUED, Reason.RENDERER_STARTING, Reason.RENDERER_UNAVAILABLE)
+        else "Pending"
+    )
     conditions = [
         Condition(ConditionType.READY, "False", error.reason, error.message),
         Condition(ConditionType.RECONCILING, "True", error.reason, error.message),
@@ -185,7 +191,9 @@ def _run_facts(job: GenerationJob, run: Run, progress: Progress) -> dict[str, An
 
 
 def _file_facts(files: Sequence[File]) -> dict[str, Any]:
-    counts = {name: sum(file.action == name for file in files) for name in ("created", "updated", "unchanged", "skipped")}
+    counts = {
+        name: sum(file.action == name for file in files) for name in ("created", "updated", "unchanged", "skipped")
+    }
     written = [file for file in files if file.action != "skipped"]
     facts: dict[str, Any] = {
         "summary": {"files": len(written), **counts, "bytes": sum(len(file.content) for file in written)},

@@ -32,7 +32,9 @@ SourceKey = tuple[str, str]
 
 
 def merge_variables(
-    inline: Mapping[str, Any], references: Sequence[VariablesSource], sources: Mapping[SourceKey, Mapping[str, str] | None]
+    inline: Mapping[str, Any],
+    references: Sequence[VariablesSource],
+    sources: Mapping[SourceKey, Mapping[str, str] | None],
 ) -> Merged:
     """Merge them all. ``sources`` holds the text data of every referenced object, None for one that does not exist.
 
@@ -89,7 +91,9 @@ def _parse(reference: VariablesSource, text: str) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise InvalidSpec(f"{where} is no map of variables; or set targetPath to take its text", reason=Reason.VARIABLES_INVALID)
+        raise InvalidSpec(
+            f"{where} is no map of variables; or set targetPath to take its text", reason=Reason.VARIABLES_INVALID
+        )
     return found
 
 
@@ -100,7 +104,8 @@ def _put(values: dict[str, Any], path: str, text: str) -> None:
         inner = place.setdefault(name, {})
         if not isinstance(inner, dict):
             raise InvalidSpec(
-                f"targetPath {path} of variablesFrom goes through {name}, which is no map", reason=Reason.VARIABLES_INVALID
+                f"targetPath {path} of variablesFrom goes through {name}, which is no map",
+                reason=Reason.VARIABLES_INVALID,
             )
         place = inner
     place[last] = text

@@ -1,8 +1,8 @@
 """What is to be done for a TemplateRegistry now: one decision. Pure. Called by ``registry.reconcile``.
 
-    Keep       the source was read at this state already; nothing to do
-    Suspended  spec.suspend: what was served stays served
-    Ingest     read, normalise and check the source in a renderer, then store it
+Keep       the source was read at this state already; nothing to do
+Suspended  spec.suspend: what was served stays served
+Ingest     read, normalise and check the source in a renderer, then store it
 """
 
 import hashlib
@@ -47,7 +47,9 @@ def plan_registry(registry: TemplateRegistry, source_version: str, *, artifact_s
         return Suspended()
     version = fingerprint(registry, source_version)
     status = registry.status
-    handled = status.get("sourceVersion") == version and (status.get("lastHandledRequestedAt") or "") == registry.requested_at
+    handled = (
+        status.get("sourceVersion") == version and (status.get("lastHandledRequestedAt") or "") == registry.requested_at
+    )
     if handled and (artifact_stored or not artifact_digest(registry)):
         return Keep()
     return Ingest(version)
@@ -75,11 +77,5 @@ def judge(registry: TemplateRegistry, analysis: AnalyzeResponse) -> Verdict:
         errors += [f"{it.path}:{it.line}:{it.column}: {it.message}" for it in action.problems if it.severity == "error"]
     unique = tuple(dict.fromkeys(errors))
     valid = any(action.valid for action in analysis.actions)
-    if registry.spec.policy.on_invalid_template is OnInvalidTemplate.SERVE_VALID:
-        serve = valid
-    else:
-        serve = valid and not unique
-    return Verdict(serve, tuple(analysis.actions), unique)
-
-
-
+    serve_valid = registry.spec.policy.on_invalid_template is OnInvalidTemplate.SERVE_VALID
+    return Verdict(valid and (serve_valid or not unique), tuple(analysis.actions), unique)

@@ -63,7 +63,9 @@ def compute_ingested(
     return _with_conditions(registry, status, _ingested_conditions(verdict, bool(status.get("artifact"))), now)
 
 
-def compute_failed(registry: TemplateRegistry, error: Exception, *, version: str | None, now: datetime) -> dict[str, Any]:
+def compute_failed(
+    registry: TemplateRegistry, error: Exception, *, version: str | None, now: datetime
+) -> dict[str, Any]:
     """The status after the source could not be read. ``version``: remember it as dealt with (only for what will not heal)."""
     status = _kept(registry)
     if version is not None:
@@ -92,11 +94,17 @@ def compute_kept(registry: TemplateRegistry, *, suspended: bool, paused: bool, n
         if item["type"] not in switches
     ]
     if not conditions:
-        conditions.append(Condition(ConditionType.READY, "False", Reason.SUSPENDED if suspended else Reason.PAUSED, "never read"))
+        conditions.append(
+            Condition(ConditionType.READY, "False", Reason.SUSPENDED if suspended else Reason.PAUSED, "never read")
+        )
     if suspended:
-        conditions.append(Condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: the source is not read"))
+        conditions.append(
+            Condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: the source is not read")
+        )
     if paused:
-        conditions.append(Condition(ConditionType.PAUSED, "True", Reason.PAUSED, "reconciliation is switched off by annotation"))
+        conditions.append(
+            Condition(ConditionType.PAUSED, "True", Reason.PAUSED, "reconciliation is switched off by annotation")
+        )
     return _with_conditions(registry, _kept(registry), conditions, now)
 
 
@@ -125,7 +133,9 @@ def _ingested_conditions(verdict: Verdict, stored: bool) -> list[Condition]:
         conditions.append(Condition(ConditionType.READY, "True", Reason.SUCCEEDED, f"{valid} action(s) can be used"))
         return conditions
     rest = f" (and {len(verdict.errors) - 1} more)" if len(verdict.errors) > 1 else ""
-    served = "; the valid actions are served" if verdict.serve else "; what was served before stays served" if stored else ""
+    served = (
+        "; the valid actions are served" if verdict.serve else "; what was served before stays served" if stored else ""
+    )
     text = f"{verdict.errors[0]}{rest}{served}"
     conditions.append(Condition(ConditionType.TEMPLATES_INVALID, "True", Reason.TEMPLATES_INVALID, text))
     conditions.append(Condition(ConditionType.READY, "False", Reason.TEMPLATES_INVALID, text))
@@ -135,7 +145,9 @@ def _ingested_conditions(verdict: Verdict, stored: bool) -> list[Condition]:
 
 def _stored(stored: bool) -> Condition:
     if stored:
-        return Condition(ConditionType.ARTIFACT_IN_STORAGE, "True", Reason.SUCCEEDED, "an artifact is stored and served")
+        return Condition(
+            ConditionType.ARTIFACT_IN_STORAGE, "True", Reason.SUCCEEDED, "an artifact is stored and served"
+        )
     return Condition(ConditionType.ARTIFACT_IN_STORAGE, "False", Reason.NO_TEMPLATES, "nothing is stored yet")
 
 

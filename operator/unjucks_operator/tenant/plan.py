@@ -22,7 +22,6 @@ from unjucks_operator.planning import (
     EnsureDatabase,
     Hold,
     IssueCertificate,
-    Manifest,
     Plan,
     RetireDatabase,
     SetFinalizers,
@@ -49,6 +48,7 @@ DELETION_POLL = 2.0
 _MEMBER_BINDINGS = (names.BINDING_OWNERS, names.BINDING_EDITORS, names.BINDING_VIEWERS)
 # Children that may vanish from the plan and are then deleted. Namespaces are not among them: see plan_release.
 _PRUNED_KINDS = frozenset({"RoleBinding", "NetworkPolicy", "ResourceQuota", "LimitRange"})
+_RENDERER_KINDS = frozenset({"Deployment", "Secret", "ServiceAccount"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,11 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
             "pods",
             (
                 *(Delete("Pod", key[1], key[2], observed.children[key].uid) for key in pods),
-                *([Hold(f"waiting for {len(remaining)} renderer pod(s) to end: {remaining[0]}", DELETION_POLL)] if remaining else []),
+                *(
+                    [Hold(f"waiting for {len(remaining)} renderer pod(s) to end: {remaining[0]}", DELETION_POLL)]
+                    if remaining
+                    else []
+                ),
             ),
         ),
     ]
@@ -287,10 +291,11 @@ def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -
         kind, namespace, name = key
         if view.deleting or key in wanted:
             continue
-        released = namespace not in listed
-        if released and (kind == "RoleBinding" or (kind in ("Deployment", "Secret", "ServiceAccount") and name == names.RENDERER)):
-            prune.append(Delete(kind, namespace, name, view.uid))
-        elif not released and kind in _PRUNED_KINDS:
+        if namespace in listed:
+            unwanted = kind in _PRUNED_KINDS
+        else:
+            unwanted = kind == "RoleBinding" or (kind in _RENDERER_KINDS and name == names.RENDERER)
+        if unwanted:
             prune.append(Delete(kind, namespace, name, view.uid))
     if not prune:
         return stages

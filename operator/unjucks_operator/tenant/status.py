@@ -37,7 +37,14 @@ _TEXTS = {
 
 
 def compute_status(
-    scope: Scope, previous: Mapping[str, Any], plan: Plan, outcome: Outcome, observed: Observed, *, paused: bool, now: datetime
+    scope: Scope,
+    previous: Mapping[str, Any],
+    plan: Plan,
+    outcome: Outcome,
+    observed: Observed,
+    *,
+    paused: bool,
+    now: datetime,
 ) -> dict[str, Any]:
     """The whole status. Equal facts give equal bytes, so an unchanged state is never written."""
     tenant = scope.tenant
@@ -45,10 +52,14 @@ def compute_status(
     conditions = [*parts, _ready(parts), *_progress(outcome, observed)]
     if tenant.spec.suspend:
         conditions.append(
-            Condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: no job starts, no renderer runs")
+            Condition(
+                ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: no job starts, no renderer runs"
+            )
         )
     if paused:
-        conditions.append(Condition(ConditionType.PAUSED, "True", Reason.PAUSED, "reconciliation is switched off by annotation"))
+        conditions.append(
+            Condition(ConditionType.PAUSED, "True", Reason.PAUSED, "reconciliation is switched off by annotation")
+        )
     return _facts(scope, observed) | {
         "observedGeneration": tenant.generation,
         "conditions": merge_conditions(
@@ -78,7 +89,13 @@ def compute_deleting_status(
     ]
     if scope.tenant.database_mode is not DatabaseMode.NONE:
         drop = scope.tenant.reclaim_policy is ReclaimPolicy.DELETE
-        plan_rows.append({"what": "database", "name": names.database_role(scope.tenant.uid), "action": "Drop" if drop else "Tombstone"})
+        plan_rows.append(
+            {
+                "what": "database",
+                "name": names.database_role(scope.tenant.uid),
+                "action": "Drop" if drop else "Tombstone",
+            }
+        )
     return _facts(scope, observed) | {
         "observedGeneration": scope.tenant.generation,
         "deletion": {"plan": plan_rows, "blockedBy": [message] if stopped else []},
@@ -102,7 +119,11 @@ def _part_conditions(scope: Scope, plan: Plan, outcome: Outcome, observed: Obser
         for kind in stage.proves:
             if state == "True" and kind is ConditionType.RENDERERS_READY:
                 conditions.append(_renderers(scope, observed))
-            elif state == "True" and kind is ConditionType.DATABASE_READY and scope.tenant.database_mode is DatabaseMode.NONE:
+            elif (
+                state == "True"
+                and kind is ConditionType.DATABASE_READY
+                and scope.tenant.database_mode is DatabaseMode.NONE
+            ):
                 conditions.append(Condition(kind, "True", Reason.DATABASE_DISABLED, "spec.database.mode is None"))
             else:
                 conditions.append(Condition(kind, state, reason, text or _TEXTS[kind]))
@@ -117,7 +138,9 @@ def _renderers(scope: Scope, observed: Observed) -> Condition:
     if view.stuck and view.ready == 0 and view.desired > 0:
         return Condition(kind, "False", Reason.RENDERER_UNAVAILABLE, f"no renderer pod becomes ready: {view.stuck}")
     if view.ready < minimum and not scope.tenant.spec.suspend:
-        return Condition(kind, "False", Reason.RENDERER_STARTING, f"{view.ready} of at least {minimum} renderers are ready")
+        return Condition(
+            kind, "False", Reason.RENDERER_STARTING, f"{view.ready} of at least {minimum} renderers are ready"
+        )
     if view.desired == 0:
         return Condition(kind, "True", Reason.SCALED_TO_ZERO, "no work; a renderer starts on demand")
     if view.ready == 0:

@@ -68,7 +68,14 @@ def manifest_digest(manifest: bytes) -> str:
 
 
 def build_output(
-    *, namespace: str, name: str, immutable: bool, labels: dict[str, str], run_key: str, files: Sequence[File], manifest: bytes
+    *,
+    namespace: str,
+    name: str,
+    immutable: bool,
+    labels: dict[str, str],
+    run_key: str,
+    files: Sequence[File],
+    manifest: bytes,
 ) -> Manifest:
     """The ConfigMap. Raises Terminal (OutputTooLarge) with both sizes when the files do not fit into one."""
     total = sum(len(file.content) for file in files) + len(manifest)

@@ -5,8 +5,6 @@ Kubernetes has no quota across namespaces, so the tenant's amount is divided eve
 
 from decimal import Decimal
 
-
-
 from unjucks_api import names
 from unjucks_api.v1alpha1.common import quantity
 from unjucks_operator.tenant.desired import Manifest, Scope
