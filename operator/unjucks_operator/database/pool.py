@@ -1,0 +1,252 @@
+"""The connections to PostgreSQL: a bounded pool, and the two kinds of transaction that everything else uses.
+
+    async with database.tenant_tx(role) as connection:    acts as one tenant; row security shows that tenant's rows only
+    async with database.service_tx() as connection:       acts as the platform's service role: functions, no table rights
+
+Each transaction sets its role and its limits with SET LOCAL, in the same message as BEGIN, so nothing of it survives in the
+session: that is what makes the pool safe behind PgBouncer in transaction mode (there, use ``statement_cache_size=0``).
+After a failed connect no other attempt is made until a growing, random delay is over; meanwhile every caller gets Unavailable at
+once. A connection that timed out or was cut is thrown away, never reused. Must not: hold a transaction while waiting for
+anything but the database. Called by the other modules of this package, and by ``__main__`` (open, close).
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from unjucks_operator import errors
+from unjucks_operator.database.failures import is_connection_loss, translate, unavailable
+from unjucks_operator.database.identifiers import DEFAULT_PREFIX, check_prefix, platform_role, quote_tenant_role
+
+log = logging.getLogger(__name__)
+
+Connection = Any  # asyncpg's pool hands out proxies; its stubs describe them apart from plain connections
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """Limits of the operator's use of the database. Times are in seconds."""
+
+    max_connections: int = 8
+    """The connection budget: never more sessions than this at once."""
+    acquire_timeout: float = 10.0
+    connect_timeout: float = 5.0
+    transaction_timeout: float = 15.0
+    """Of a whole transaction, kept by both sides: the server ends the statement, and we stop waiting 2 s later."""
+    lock_timeout: float = 5.0
+    idle_in_transaction_timeout: float = 15.0
+    max_idle: float = 300.0
+    """An unused connection is closed after this time."""
+    statement_cache_size: int = 100
+    """0 when the DSN leads through PgBouncer older than 1.21 in transaction mode."""
+    backoff_initial: float = 0.2
+    backoff_max: float = 10.0
+
+
+async def _no_reset(_: Connection) -> None:
+    """Nothing to reset when a connection comes back: all we ever set was local to its transaction."""
+
+
+class Database:
+    """The operator's way to PostgreSQL. ``open`` never fails because the server is down; the first use does."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        settings: PoolSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        randomness: Callable[[], float] = random.random,
+        application_name: str = "unjucks-operator",
+    ) -> None:
+        self._dsn = dsn
+        self.prefix = check_prefix(prefix)
+        self.settings = settings or PoolSettings()
+        self._clock = clock
+        self._randomness = randomness
+        self._application_name = application_name
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._last_failure: errors.OperatorError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Database prefix={self.prefix!r}>"
+
+    async def open(self) -> None:
+        """Prepares the pool; makes no connection yet. Raises InvalidSpec when the DSN cannot be understood."""
+        if self._pool is not None:
+            return
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=self.settings.max_connections,
+                max_inactive_connection_lifetime=self.settings.max_idle,
+                timeout=self.settings.connect_timeout,
+                statement_cache_size=self.settings.statement_cache_size,
+                server_settings={"application_name": self._application_name},
+                reset=_no_reset,
+            )
+        except (ValueError, asyncpg.InterfaceError, OSError):
+            # The driver's text may quote the DSN; the cause is cut off for the same reason.
+            raise errors.InvalidSpec(
+                "the database DSN cannot be used; it has the form "
+                "postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.crt"
+            ) from None
+
+    async def close(self) -> None:
+        """Ends all connections; running transactions get 5 s, then they are cut."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(5.0):
+                await pool.close()
+        except (TimeoutError, OSError, asyncpg.InterfaceError):
+            pool.terminate()
+
+    async def __aenter__(self) -> "Database":
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @asynccontextmanager
+    async def tenant_tx(self, role: str, *, limit: float | None = None) -> AsyncIterator[Connection]:
+        """A transaction as the tenant's role; committed when the block ends without an error.
+
+        ``limit``: seconds for the whole transaction, instead of the settings'. Raises Waiting(TenantNotReady) when the role does not exist or was retired, Unavailable when the database cannot be used.
+        """
+        async with self._transaction(quote_tenant_role(role), limit, as_tenant=True) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def service_tx(self, kind: str = "service", *, timeout: float | None = None) -> AsyncIterator[Connection]:
+        """A transaction as one of the platform's roles: ``service``, ``owner`` (migrations) or ``reaper`` (deletions)."""
+        async with self._transaction(platform_role(self.prefix, kind), limit, as_tenant=False) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def login_session(self) -> AsyncIterator[Connection]:
+        """A connection as the login itself, outside of a transaction: for the set-up at start, nothing else."""
+        connection = await self._acquire()
+        broken = True
+        try:
+            yield connection
+            broken = False
+        except Exception as error:
+            broken = is_connection_loss(error) or connection.is_in_transaction()
+            self._note(error)
+            raise translate(error) from error
+        finally:
+            await self._release(connection, broken)
+
+    async def ping(self) -> None:
+        """Raises what a caller would get now; returns when the database answers. For readiness."""
+        async with self.service_tx() as connection:
+            await connection.fetchval("SELECT 1")
+
+    # ------------------------------------------------------------------------------------------------------------------
+    @asynccontextmanager
+    async def _transaction(
+        self, quoted_role: str, limit: float | None, *, as_tenant: bool
+    ) -> AsyncIterator[Connection]:
+        seconds = self.settings.transaction_timeout if limit is None else limit
+        connection = await self._acquire()
+        broken = True
+        try:
+            # The client's own limit is for a server that does not answer at all (frozen, or behind a cut network).
+            async with asyncio.timeout(seconds + 2.0):
+                await connection.execute(self._begin(quoted_role, seconds))
+                yield connection
+                await connection.execute("COMMIT")
+            broken = False
+        except BaseException as error:
+            broken = not await self._rolled_back(connection, error)
+            if not isinstance(error, Exception):
+                raise
+            self._note(error)
+            if isinstance(error, _FROM_THE_DRIVER):
+                raise translate(error, as_tenant=as_tenant) from error
+            raise
+        finally:
+            await self._release(connection, broken)
+
+    def _begin(self, quoted_role: str, seconds: float) -> str:
+        # One message, so one round trip: nothing can come between BEGIN and the role.
+        settings = self.settings
+        return (
+            f"BEGIN; SET LOCAL ROLE {quoted_role}; SET LOCAL search_path = pg_catalog, pg_temp; "
+            f"SET LOCAL statement_timeout = {_ms(seconds)}; SET LOCAL lock_timeout = {_ms(settings.lock_timeout)}; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {_ms(settings.idle_in_transaction_timeout)}"
+        )
+
+    async def _rolled_back(self, connection: Connection, error: BaseException) -> bool:
+        """Whether the session is clean again. One that may still be busy or is gone is not worth saving."""
+        if connection.is_closed() or is_connection_loss(error) or isinstance(error, asyncio.CancelledError):
+            return False
+        try:
+            await connection.execute("ROLLBACK", timeout=2.0)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            return False
+        return True
+
+    async def _acquire(self) -> Connection:
+        if self._pool is None:
+            raise unavailable("the operator has not opened it, or is shutting down")
+        wait = self._not_before - self._clock()
+        if wait > 0 and self._last_failure is not None:
+            raise errors.Unavailable(self._last_failure.message, reason=self._last_failure.reason, after=wait)
+        try:
+            connection = await self._pool.acquire(timeout=self.settings.acquire_timeout)
+        except TimeoutError as error:
+            busy = self._pool.get_size() - self._pool.get_idle_size()
+            if busy >= self.settings.max_connections:
+                raise unavailable(f"all {busy} connections of the operator are busy") from error
+            self._note(error)
+            raise translate(error) from error
+        except _FROM_THE_DRIVER as error:
+            self._note(error)
+            # The driver's message names host and user; the log gets the type, the chain is cut.
+            log.warning("cannot connect to the database: %s", type(error).__name__)
+            raise translate(error) from None
+        self._failures = 0
+        self._last_failure = None
+        return connection
+
+    async def _release(self, connection: Connection, broken: bool) -> None:
+        if self._pool is None:
+            connection.terminate()
+            return
+        if broken:
+            connection.terminate()
+        try:
+            await self._pool.release(connection, timeout=2.0)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            connection.terminate()
+
+    def _note(self, error: BaseException) -> None:
+        """After a lost or refused connection: nobody tries again before a random part of a growing delay is over."""
+        if not is_connection_loss(error):
+            return
+        self._failures += 1
+        ceiling = min(self.settings.backoff_max, self.settings.backoff_initial * 2 ** min(self._failures - 1, 16))
+        self._not_before = self._clock() + ceiling * (0.5 + 0.5 * self._randomness())
+        self._last_failure = translate(error)
+
+
+_FROM_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+
+def _ms(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
