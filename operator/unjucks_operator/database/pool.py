@@ -125,13 +125,14 @@ class Database:
     async def tenant_tx(self, role: str, *, limit: float | None = None) -> AsyncIterator[Connection]:
         """A transaction as the tenant's role; committed when the block ends without an error.
 
-        ``limit``: seconds for the whole transaction, instead of the settings'. Raises Waiting(TenantNotReady) when the role does not exist or was retired, Unavailable when the database cannot be used.
+        ``limit``: seconds for the whole transaction, instead of the settings'.
+        Raises Waiting(TenantNotReady) when the role does not exist or was retired, Unavailable when the database cannot be used.
         """
         async with self._transaction(quote_tenant_role(role), limit, as_tenant=True) as connection:
             yield connection
 
     @asynccontextmanager
-    async def service_tx(self, kind: str = "service", *, timeout: float | None = None) -> AsyncIterator[Connection]:
+    async def service_tx(self, kind: str = "service", *, limit: float | None = None) -> AsyncIterator[Connection]:
         """A transaction as one of the platform's roles: ``service``, ``owner`` (migrations) or ``reaper`` (deletions)."""
         async with self._transaction(platform_role(self.prefix, kind), limit, as_tenant=False) as connection:
             yield connection
