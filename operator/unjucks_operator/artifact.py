@@ -1,5 +1,9 @@
 """What a TemplateRegistry serves, as the job and the registry rooms both read it. Pure functions over the object."""
 
+import hashlib
+
+import orjson
+
 from unjucks_api.render_protocol import EngineOptions
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
 
@@ -18,3 +22,9 @@ def engine_options(registry: TemplateRegistry) -> EngineOptions:
         lstrip_blocks=engine.lstrip_blocks,
         autoescape=engine.autoescape,
     )
+
+
+def catalog_key(registry: TemplateRegistry, digest: str) -> str:
+    """``sha256:<hex>`` that names the catalogue of a tree as this registry reads it: its options and shared schema matter too."""
+    parts = [digest, engine_options(registry).model_dump(), registry.spec.variables.schema_]
+    return "sha256:" + hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -42,7 +42,7 @@ BEGIN
 
     EXECUTE format('GRANT USAGE ON SCHEMA unjucks TO %I, %I, %I', tenants, reaper, service);
     EXECUTE format('GRANT SELECT ON unjucks.schema_migration, unjucks.security_baseline TO %I', service);
-    FOREACH target IN ARRAY ARRAY['artifact', 'generation_run']::name[] LOOP
+    FOREACH target IN ARRAY ARRAY['artifact', 'catalog', 'generation_run']::name[] LOOP
         EXECUTE format('ALTER TABLE unjucks.%I ENABLE ROW LEVEL SECURITY', target);
         EXECUTE format('ALTER TABLE unjucks.%I FORCE ROW LEVEL SECURITY', target);
         EXECUTE format('CREATE POLICY tenant_rows ON unjucks.%I TO %I USING (tenant_id = %s) WITH CHECK (tenant_id = %s)',

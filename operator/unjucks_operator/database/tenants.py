@@ -182,7 +182,7 @@ class Tenants:
 
 _REAP = tuple(
     f"DELETE FROM unjucks.{table} WHERE ctid IN (SELECT ctid FROM unjucks.{table} WHERE tenant_id = $1 LIMIT $2)"  # noqa: S608  names are fixed
-    for table in ("generation_run", "artifact")
+    for table in ("generation_run", "catalog", "artifact")
 )
 
 

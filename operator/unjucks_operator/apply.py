@@ -1,0 +1,172 @@
+"""Carries out plans: the one place where a planned action becomes a request or a statement.
+
+Stages in order, the actions of a stage side by side; the first error of a stage stops what comes after it, and is returned, not
+raised: status tells the user, the reconcile loop decides about another try. Knows nothing of why an action is wanted. Called by
+the reconcilers of the three kinds.
+"""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from unjucks_api import names
+from unjucks_operator.errors import Bug, Conflict, OperatorError, Retryable, Terminal, Waiting
+from unjucks_operator.kube.api import KubeApi
+from unjucks_operator.kube.resources import BY_KIND, Resource
+from unjucks_operator.planning import (
+    Action,
+    Apply,
+    Delete,
+    DropDatabase,
+    EnsureDatabase,
+    Hold,
+    IssueCertificate,
+    Manifest,
+    Outcome,
+    Plan,
+    RetireDatabase,
+    SetFinalizers,
+    Stage,
+)
+
+
+class Children(Protocol):
+    """Writes children; ``kube.children.ChildWriter``."""
+
+    async def apply(self, manifest: Manifest, manager: str) -> object:
+        """Bring the child to this state, with no request when it is there already."""
+
+    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> object:
+        """Delete exactly the child with that UID."""
+
+
+class TenantRecords(Protocol):
+    """The tenants' part of the database; ``database.tenants.Tenants``."""
+
+    async def ensure(self, uid: str, name: str) -> Any:
+        """Role, mapping row and grants."""
+
+    async def retire(self, uid: str) -> Any:
+        """A tombstone: nobody uses the identity any more, the rows stay."""
+
+    async def drop(self, uid: str) -> Any:
+        """Rows and role are deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A server certificate as the Secret of a renderer holds it; ``serial`` names the authority that made it."""
+
+    data: Mapping[str, bytes]
+    not_after: datetime
+    serial: str
+
+
+class Effects:
+    """The outsides that actions need. ``issue`` makes a certificate for an identity."""
+
+    def __init__(
+        self, *, api: KubeApi, children: Children, tenants: TenantRecords, issue: Callable[[str], Certificate]
+    ) -> None:
+        self._api = api
+        self._children = children
+        self._tenants = tenants
+        self._issue = issue
+
+    async def carry_out(
+        self, plan: Plan, resource: Resource, body: Manifest, on_written: Callable[[Manifest], None]
+    ) -> Outcome:
+        """Carry the plan out for the object ``body``. ``on_written`` gets the object's new state when its finalizers changed."""
+        outcome = Outcome()
+        for stage in plan.stages:
+            error = await self._stage(stage, resource, body, on_written, outcome)
+            outcome.errors[stage.name] = error
+            if error is not None:
+                break
+        return outcome
+
+    async def _stage(
+        self,
+        stage: Stage,
+        resource: Resource,
+        body: Manifest,
+        on_written: Callable[[Manifest], None],
+        outcome: Outcome,
+    ) -> Exception | None:
+        if not stage.actions:
+            return None
+        steps = [self._act(action, resource, body, on_written, outcome) for action in stage.actions]
+        if len(steps) == 1:
+            results: list[BaseException | None] = [await _caught(steps[0])]
+        else:
+            results = list(await asyncio.gather(*steps, return_exceptions=True))
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, Exception):
+                raise result  # cancelled
+        errors = [result for result in results if isinstance(result, Exception)]
+        return min(errors, key=_severity) if errors else None
+
+    async def _act(
+        self,
+        action: Action,
+        resource: Resource,
+        body: Manifest,
+        on_written: Callable[[Manifest], None],
+        outcome: Outcome,
+    ) -> None:
+        match action:
+            case Apply(manifest, manager):
+                await self._children.apply(manifest, manager)
+            case Delete(kind, namespace, name, uid):
+                await self._children.delete(BY_KIND[kind], namespace, name, uid=uid)
+            case IssueCertificate(manifest, identity):
+                await self._children.apply(_with_certificate(manifest, self._issue(identity)), names.MANAGER_RENDERER)
+            case EnsureDatabase(uid, name):
+                outcome.results["database"] = await self._tenants.ensure(uid, name)
+            case RetireDatabase(uid):
+                await self._tenants.retire(uid)
+            case DropDatabase(uid):
+                await self._tenants.drop(uid)
+            case SetFinalizers(finalizers):
+                metadata = body["metadata"]
+                written = await self._api.set_finalizers(
+                    resource,
+                    metadata["name"],
+                    metadata.get("namespace"),
+                    finalizers,
+                    resource_version=metadata["resourceVersion"],
+                )
+                on_written(written)
+            case Hold(message, after):
+                raise Waiting(message, after=after)
+
+
+async def _caught(step: Awaitable[None]) -> Exception | None:
+    try:
+        await step
+    except Exception as error:
+        return error
+    return None
+
+
+def _severity(error: Exception) -> int:
+    """What to report when several actions of a stage failed: what only the user can mend comes first."""
+    order = (Terminal, Bug, Retryable, Waiting)
+    if isinstance(error, Conflict):
+        return len(order)  # heals at once
+    if not isinstance(error, OperatorError):
+        return 1
+    return next((number for number, kind in enumerate(order) if isinstance(error, kind)), 1)
+
+
+def _with_certificate(manifest: Manifest, certificate: Certificate) -> Manifest:
+    annotations = {
+        names.ANNOTATION_CERT_NOT_AFTER: certificate.not_after.astimezone(UTC).isoformat(timespec="seconds"),
+        names.ANNOTATION_CERT_SERIAL: certificate.serial,
+    }
+    metadata = manifest["metadata"] | {"annotations": manifest["metadata"].get("annotations", {}) | annotations}
+    data = {name: base64.b64encode(content).decode() for name, content in certificate.data.items()}
+    return manifest | {"metadata": metadata, "data": data}
