@@ -140,13 +140,20 @@ class Format(_SchemaMarker):
 
 @dataclass(frozen=True)
 class IntOrString(_SchemaMarker):
-    """A quantity: ``4`` and ``"4"`` are both accepted and both arrive as text. ``pattern`` binds the text."""
+    """A quantity: ``4`` and ``"4"`` are both accepted and both arrive as text. ``pattern`` binds the text, ``maximum`` the number."""
 
     pattern: str
     max_length: int
+    maximum: int
 
     def keys(self) -> JsonSchema:
-        return {X_INT_OR_STRING: True, "pattern": self.pattern, "maxLength": self.max_length}
+        return {
+            X_INT_OR_STRING: True,
+            "pattern": self.pattern,
+            "maxLength": self.max_length,
+            "minimum": 0,
+            "maximum": self.maximum,
+        }
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from unjucks_api.markers import JsonSchema
 from unjucks_api.v1alpha1.common import Object
 
 MAX_CRD_BYTES = 100_000
+MAX_INTEGER = 2**53 - 1
 CEL_REASONS = frozenset({"FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"})
 CONDITION_STATUS = ["True", "False", "Unknown"]
 COLUMN_TYPES = frozenset({"string", "integer", "boolean", "date", "number"})
@@ -100,6 +101,8 @@ def _bounded(schema: JsonSchema, in_status: bool) -> Iterator[tuple[str, str]]:
     is_map = kind == "object" and "properties" not in schema
     if is_map and "maxProperties" not in schema:
         yield "bounds", "a map needs maxProperties"
+    if schema.get("maximum", 0) > MAX_INTEGER:
+        yield "bounds", f"the API server cannot hold a bound above {MAX_INTEGER} exactly, and refuses every value then"
     if kind == "integer" and not {"minimum", "maximum"} <= schema.keys():
         yield "bounds", "a number needs minimum and maximum"
 

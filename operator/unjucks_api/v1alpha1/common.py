@@ -101,7 +101,7 @@ Time = Annotated[str, Field(max_length=64), Format("date-time")]
 Seconds = Annotated[str, Field(max_length=16, pattern=SECONDS)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Bytes = Annotated[int, Field(ge=0, le=2**53 - 1)]
-Generation = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Generation = Annotated[int, Field(ge=0, le=2**53 - 1)]  # larger bounds are not exact in the API server
 Suspend = Annotated[bool, Switch("the word every GitOps user knows from CronJob and Flux; it is on or off")]
 
 CPU_PATTERN = r"^([0-9]{1,6}m|[0-9]{1,4}(\.[0-9]{1,3})?)$"
@@ -113,13 +113,16 @@ def _integer_as_text(value: Any) -> Any:
 
 
 Cpu = Annotated[
-    str, BeforeValidator(_integer_as_text), Field(max_length=16, pattern=CPU_PATTERN), IntOrString(CPU_PATTERN, 16)
+    str,
+    BeforeValidator(_integer_as_text),
+    Field(max_length=16, pattern=CPU_PATTERN),
+    IntOrString(CPU_PATTERN, 16, maximum=9999),
 ]
 Memory = Annotated[
     str,
     BeforeValidator(_integer_as_text),
     Field(max_length=20, pattern=MEMORY_PATTERN),
-    IntOrString(MEMORY_PATTERN, 20),
+    IntOrString(MEMORY_PATTERN, 20, maximum=10**12 - 1),
 ]
 
 _SUFFIXES = {
