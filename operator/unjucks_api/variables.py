@@ -15,7 +15,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from unjucks_api.tree import PathRejectedError, check_path
-from unjucks_api.variable_messages import ProblemKind, VariableProblem, describe, dotted, message, near, types
+from unjucks_api.variable_messages import ProblemKind, VariableProblem, describe, dotted, kind_of, message, near, types
 from unjucks_api.variable_schema import (
     SENSITIVE_KEYWORD,
     TooMuchWorkError,
@@ -24,6 +24,19 @@ from unjucks_api.variable_schema import (
     measure,
     resolve,
 )
+
+__all__ = [
+    "ProblemKind",
+    "VariableProblem",
+    "check_schema",
+    "coerce_text",
+    "compile_schema",
+    "dotted",
+    "is_sensitive",
+    "kind_of",
+    "subschemas_at",
+    "validate",
+]
 
 MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 50_000

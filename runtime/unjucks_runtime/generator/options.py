@@ -1,0 +1,32 @@
+"""Settings of a generation: how the engine reads templates, what the policy allows, and the budgets. Plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from unjucks_api.render_protocol import EngineOptions, Limits
+
+CONFLICT = "conflict"
+OVERWRITE = "overwrite"
+SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What holds for one run.
+
+    ``on_conflict``: what to do with an existing file of other content that no template may change: ``conflict`` (report it, the result
+    is not ok), ``overwrite`` or ``skip``. ``previous``: path -> sha256 of what the last run wrote; a file that is still so is
+    ours and may be updated. ``sensitive``: dotted names of secret variables besides those the schema marks. ``text``: dotted
+    names of variables that came as text and may be turned into the schema's type where that loses nothing.
+    """
+
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    limits: Limits = field(default_factory=Limits)
+    on_conflict: str = CONFLICT
+    allow_force: bool = True
+    allow_inject: bool = True
+    allow_paths: tuple[str, ...] = ("**",)
+    deny_paths: tuple[str, ...] = ()
+    previous: Mapping[str, str] = field(default_factory=dict)
+    sensitive: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
