@@ -28,6 +28,7 @@ ANNOTATION_MANIFEST_DIGEST: Final = f"{GROUP}/manifest-digest"
 ANNOTATION_RUN_KEY: Final = f"{GROUP}/run-key"
 ANNOTATION_CERT_NOT_AFTER: Final = f"{GROUP}/certificate-not-after"
 ANNOTATION_CERT_SERIAL: Final = f"{GROUP}/certificate-serial"
+ANNOTATION_SHAPE: Final = f"{GROUP}/shape"  # set by the child writer: digest of which fields were written (no values)
 
 # --- labels on children -------------------------------------------------------------------------------------------------
 LABEL_NAME: Final = "app.kubernetes.io/name"

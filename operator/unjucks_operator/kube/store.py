@@ -1,7 +1,8 @@
 """The store of one kind's children: newest version wins, deletions are remembered, a relist leaves no ghosts.
 
 Knows nothing about requests and never awaits. It is *read-your-writes*: the answer to a write goes in at once, so the next plan
-sees it, and the late watch event about it changes nothing. Filled by the informer and the child writer, read by observers and planners.
+sees it, and the late watch event about it changes nothing. Filled by the informer and the child writer, read by observers and
+planners.
 """
 
 from collections import OrderedDict

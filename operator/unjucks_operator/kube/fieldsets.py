@@ -1,0 +1,103 @@
+"""Operations on managedFields and on the shape of manifests, as pure functions. Called by the child writer only."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from unjucks_operator.kube.api import Manifest
+
+_NOT_CONTENT: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
+
+Extra = tuple[str, bytes]
+"""Where something is that we did not ask for (list positions left out), and what."""
+
+
+def digest(manifest: Manifest) -> str:
+    """Changes with anything in the manifest."""
+    return blake2b(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def shape(manifest: Manifest) -> str:
+    """Changes when a field appears or goes, or when anything inside a list changes; not with plain values (or secrets).
+
+    Two manifests of one shape can replace each other with a merge patch: there is nothing to take away.
+    """
+    return blake2b(orjson.dumps(_skeleton(manifest), option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def _skeleton(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _skeleton(item) for key, item in value.items()}
+    return value if isinstance(value, list) else 0
+
+
+def promote(managed_fields: Sequence[Mapping[str, Any]], manager: str) -> list[dict[str, Any]]:
+    """managedFields in which what ``manager`` holds through create and patches counts as applied by it.
+
+    Afterwards an apply that leaves a field out removes it, as if the object had been applied from the start.
+    """
+    kept: list[dict[str, Any]] = []
+    applied: dict[str, Any] | None = None
+    fields: dict[str, Any] = {}
+    for entry in managed_fields:
+        if entry.get("manager") != manager or entry.get("subresource"):
+            kept.append(dict(entry))
+            continue
+        fields = union(fields, entry.get("fieldsV1") or {}) if fields else dict(entry.get("fieldsV1") or {})
+        if applied is None or entry["operation"] == "Apply":
+            applied = dict(entry)
+    if applied is None:
+        return kept
+    return [*kept, applied | {"operation": "Apply", "fieldsV1": fields}]
+
+
+def union(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+    """The union of two field sets in their JSON form: an empty object is a field; "." marks one that has fields below it too."""
+    if not left or not right:
+        whole = dict(left or right)
+        if whole:
+            whole.setdefault(".", {})
+        return whole
+    merged = dict(left)
+    for key, below in right.items():
+        if key == ".":
+            merged[key] = {}
+        elif key in merged:
+            merged[key] = union(merged[key], below)
+        else:
+            merged[key] = below
+    return merged
+
+
+def extras(desired: Manifest, live: Manifest) -> set[Extra]:
+    """What ``live`` has outside metadata and status that ``desired`` does not ask for. Values are not compared."""
+    return {
+        found
+        for section in live.keys() - _NOT_CONTENT
+        for found in _extras(desired.get(section, _MISSING), live[section], section)
+    }
+
+
+_MISSING: Final = object()
+
+
+def _extras(desired: Any, live: Any, path: str) -> Iterator[Extra]:
+    if desired is _MISSING:
+        if live not in (None, {}, []):
+            yield path, orjson.dumps(live, option=orjson.OPT_SORT_KEYS)
+    elif isinstance(live, dict) and isinstance(desired, dict):
+        for key, value in live.items():
+            yield from _extras(desired.get(key, _MISSING), value, f"{path}.{key}")
+    elif isinstance(live, list) and isinstance(desired, list):
+        if len(live) > len(desired):
+            yield path, orjson.dumps(live, option=orjson.OPT_SORT_KEYS)
+            return
+        for wanted, value in zip(desired, live, strict=False):
+            yield from _extras(wanted, value, f"{path}[]")
+
+
+def content_of(manifest: Manifest) -> Manifest:
+    """The parts of a manifest that an exact replacement takes over: all but metadata and status."""
+    return {key: value for key, value in manifest.items() if key not in _NOT_CONTENT}
