@@ -127,11 +127,12 @@ async def prepare(database: Database) -> Prepared:
     before (else NotPermitted says so) and migrates when it may. Idempotent; two operators at once do no harm.
     """
     async with database.login_session() as connection:
-        privileged = await connection.fetchval(
-            "SELECT r.rolsuper OR (r.rolcreaterole AND pg_has_role(current_user, d.datdba, 'USAGE')) "
-            "FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
-        )
-        bootstrapped = bool(privileged) and await _needs_bootstrap(connection, database.prefix)
+        async with connection.transaction():  # also for single reads: behind PgBouncer a session lasts one transaction
+            privileged = await connection.fetchval(
+                "SELECT r.rolsuper OR (r.rolcreaterole AND pg_has_role(current_user, d.datdba, 'USAGE')) "
+                "FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
+            )
+            bootstrapped = bool(privileged) and await _needs_bootstrap(connection, database.prefix)
         if bootstrapped:
             await bootstrap(connection, prefix=database.prefix)
     async with database.service_tx() as connection:
@@ -150,11 +151,7 @@ async def prepare(database: Database) -> Prepared:
 async def _needs_bootstrap(connection: Connection, prefix: str) -> bool:
     if await connection.fetchval("SELECT to_regclass('unjucks_ops.installation') IS NULL"):
         return True
-    async with connection.transaction():
-        row = await connection.fetchrow("SELECT prefix, version FROM unjucks_ops.installation")
-        return (
-            row is None
-            or row["prefix"] != prefix  # bootstrap.sql refuses this with a text for the administrator
-            or row["version"] < BOOTSTRAP_VERSION
-            or bool(await connection.fetch("SELECT * FROM unjucks_ops.installation_drift()"))
-        )
+    await connection.execute(f"SET LOCAL ROLE {platform_role(prefix, 'service')}")
+    row = await connection.fetchrow("SELECT version FROM unjucks_ops.installation")
+    drifted = await connection.fetchval("SELECT EXISTS (SELECT FROM unjucks_ops.installation_drift())")
+    return row is None or row["version"] < BOOTSTRAP_VERSION or bool(drifted)

@@ -20,7 +20,6 @@
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('client_min_messages', 'warning', true);
 SELECT pg_catalog.set_config('lock_timeout', '10s', true);
-SELECT pg_catalog.pg_advisory_xact_lock(7310263542901);
 
 DO $$
 DECLARE
@@ -37,6 +36,10 @@ BEGIN
         RAISE EXCEPTION 'the prefix % is not usable: lower-case letters, digits and _, at most 31, not pg_ or ut_', prefix;
     END IF;
     PERFORM set_config('unjucks.prefix', prefix, true);
+    IF to_regclass('unjucks_ops.installation') IS NULL THEN
+        -- Two administrators at once, the first time. Later a table lock does it: any role may take advisory locks.
+        PERFORM pg_advisory_xact_lock(7310263542901);
+    END IF;
     SELECT r.rolsuper, r.rolcreaterole, pg_has_role(current_user, d.datdba, 'USAGE') AS owns_database INTO me
       FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database();
     IF NOT me.rolsuper AND NOT (me.rolcreaterole AND me.owns_database) THEN
@@ -104,6 +107,7 @@ CREATE TABLE IF NOT EXISTS unjucks_ops.installation (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
+LOCK TABLE unjucks_ops.installation IN SHARE ROW EXCLUSIVE MODE;
 COMMENT ON TABLE unjucks_ops.installation IS 'What bootstrap.sql set up here, and the rights as it left them.';
 
 CREATE TABLE IF NOT EXISTS unjucks_ops.tenant (
@@ -199,7 +203,7 @@ $$;
 -- One row for each tenant (or for one), with everything that is not as it has to be. The sweep and ensure read this same text.
 CREATE OR REPLACE FUNCTION unjucks_ops.tenant_report(p_uid uuid DEFAULT NULL)
 RETURNS TABLE (tenant_id uuid, name text, role_name name, state text, drift text[])
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     WITH fixed AS MATERIALIZED (
         SELECT i.prefix,
                (SELECT oid FROM pg_roles WHERE rolname = i.prefix || '_tenants') AS tenants,
@@ -362,7 +366,7 @@ END $$;
 
 -- Nobody can act as the tenant from now on; its rows stay. A UID that was never seen gets its tombstone too, so that an
 -- ensure that arrives late (from an operator that lost its leadership) cannot bring the tenant back.
-CREATE OR REPLACE FUNCTION unjucks_ops.retire_tenant(p_uid uuid, p_name text) RETURNS TABLE (role_name name, state text, remaining text[])
+CREATE OR REPLACE FUNCTION unjucks_ops.retire_tenant(p_uid uuid) RETURNS TABLE (role_name name, state text, remaining text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -370,12 +374,12 @@ DECLARE
     prefix text;
     known record;
 BEGIN
-    IF p_uid IS NULL OR p_name IS NULL OR p_name !~ '^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$' THEN
-        RAISE EXCEPTION 'not the UID and name of a Tenant' USING ERRCODE = 'UJ001';
+    IF p_uid IS NULL THEN
+        RAISE EXCEPTION 'not the UID of a Tenant' USING ERRCODE = 'UJ001';
     END IF;
     SELECT i.prefix INTO STRICT prefix FROM unjucks_ops.installation i;
     INSERT INTO unjucks_ops.tenant (tenant_id, name, role_name, state, retired_at)
-        VALUES (p_uid, p_name, tenant_role, 'tombstone', now()) ON CONFLICT (tenant_id) DO NOTHING;
+        VALUES (p_uid, '(never set up)', tenant_role, 'tombstone', now()) ON CONFLICT (tenant_id) DO NOTHING;
     SELECT t.* INTO STRICT known FROM unjucks_ops.tenant t WHERE t.tenant_id = p_uid FOR UPDATE;
     IF known.state = 'active' THEN
         UPDATE unjucks_ops.tenant t SET state = 'tombstone', retired_at = now() WHERE t.tenant_id = p_uid;
@@ -447,7 +451,7 @@ BEGIN
     EXECUTE format('GRANT SELECT ON unjucks_ops.installation TO %I, %I', prefix || '_service', prefix || '_owner');
     EXECUTE format('GRANT SELECT (tenant_id, role_name, state) ON unjucks_ops.tenant TO %I, %I',
                    prefix || '_tenants', prefix || '_reaper');
-    EXECUTE format('GRANT EXECUTE ON FUNCTION unjucks_ops.ensure_tenant(uuid, text), unjucks_ops.retire_tenant(uuid, text), '
+    EXECUTE format('GRANT EXECUTE ON FUNCTION unjucks_ops.ensure_tenant(uuid, text), unjucks_ops.retire_tenant(uuid), '
                    'unjucks_ops.drop_tenant(uuid), unjucks_ops.tenant_report(uuid), unjucks_ops.installation_drift() TO %I',
                    prefix || '_service');
     EXECUTE format('GRANT EXECUTE ON FUNCTION unjucks_ops.security_lines(name), unjucks_ops.role_of(text) TO %I, %I',

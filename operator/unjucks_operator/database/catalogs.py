@@ -4,6 +4,8 @@ Status shows a bounded part of it; jobs are checked against the whole. Kept so t
 again. Stored compressed, checked by its model on the way out. Called by the registry and job controllers.
 """
 
+# ruff: noqa: S608  statements are put together from constants of this package only; every value is a parameter
+
 import zlib
 from collections.abc import Sequence
 from typing import Final

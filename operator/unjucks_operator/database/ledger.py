@@ -28,6 +28,7 @@ Must not: decide what is published (the job controller does). Called by the job 
 
 # ruff: noqa: S608  statements are put together from constants of this package only; every value is a parameter
 
+import re
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ from unjucks_api.reasons import Reason
 from unjucks_operator import errors
 from unjucks_operator.database.artifacts import OWN
 from unjucks_operator.database.pool import Connection, Database
+
+MAX_OUTPUT_BYTES: Final = 8192
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class RunState(StrEnum):
@@ -128,7 +132,7 @@ class Ledger:
     async def record_rendered(self, role: str, job_uid: str, run_key: str, attempt: int, manifest_digest: str) -> Run:
         """The intent to publish exactly this manifest. Repeatable. Raises StaleAttempt when overtaken."""
         async with self._database.tenant_tx(role) as connection:
-            row = await connection.fetchrow(_RENDERED, _uuid(job_uid), run_key, attempt, manifest_digest)
+            row = await connection.fetchrow(_RENDERED, _uuid(job_uid), run_key, attempt, _digest(manifest_digest))
             if row is not None:
                 return _run(row)
             current = await self._current(connection, job_uid, run_key, attempt)
@@ -140,7 +144,7 @@ class Ledger:
         """The output is there. Counts once for each attempt, however often it is repeated. Raises StaleAttempt when overtaken."""
         async with self._database.tenant_tx(role) as connection:
             row = await connection.fetchrow(
-                _PUBLISHED, _uuid(job_uid), run_key, attempt, manifest_digest, _json(output)
+                _PUBLISHED, _uuid(job_uid), run_key, attempt, _digest(manifest_digest), _json(output)
             )
             if row is not None:
                 return _run(row)
@@ -155,7 +159,10 @@ class Ledger:
     async def record_failed(
         self, role: str, job_uid: str, run_key: str, attempt: int, reason: Reason, message: str, *, final: bool
     ) -> Run:
-        """This attempt ended without an output. ``final``: the same inputs would fail again. Raises StaleAttempt when overtaken."""
+        """This attempt ended without an output. ``final``: the same inputs would fail again. Raises StaleAttempt when overtaken.
+
+        After ``record_rendered`` only when the output was observed *not* to be there: an effect in doubt is not a failure.
+        """
         async with self._database.tenant_tx(role) as connection:
             row = await connection.fetchrow(
                 _FAILED, _uuid(job_uid), run_key, attempt, reason.value, _cut(message), final
@@ -248,7 +255,18 @@ def _run(row: Any) -> Run:
 
 
 def _json(output: Mapping[str, Any]) -> str:
-    return orjson.dumps(dict(output)).decode()
+    text = orjson.dumps(dict(output))
+    if len(text) > MAX_OUTPUT_BYTES:
+        raise errors.Bug(
+            f"the description of an output has {len(text)} bytes; at most {MAX_OUTPUT_BYTES} fit the ledger"
+        )
+    return text.decode()
+
+
+def _digest(digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise errors.Bug(f"{digest[:80]!r} is not a manifest digest (sha256: and 64 hex digits)")
+    return digest
 
 
 def _cut(message: str) -> str:

@@ -187,7 +187,7 @@ class Database:
         # One message, so one round trip: nothing can come between BEGIN and the role.
         settings = self.settings
         return (
-            f"BEGIN; SET LOCAL ROLE {quoted_role}; SET LOCAL search_path = pg_catalog, pg_temp; "
+            f"BEGIN; SET LOCAL ROLE {quoted_role}; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
             f"SET LOCAL statement_timeout = {_ms(seconds)}; SET LOCAL lock_timeout = {_ms(settings.lock_timeout)}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {_ms(settings.idle_in_transaction_timeout)}"
         )

@@ -115,11 +115,11 @@ class Tenants:
             )
         return result
 
-    async def retire(self, uid: str, name: str) -> TenantDatabase:
+    async def retire(self, uid: str) -> TenantDatabase:
         """Nobody can act as the tenant from now on; its rows stay. Also for a UID that never got a role: it never will."""
         async with self._database.service_tx() as connection:
             row = await connection.fetchrow(
-                "SELECT role_name, state, remaining FROM unjucks_ops.retire_tenant($1, $2)", _uuid(uid), name
+                "SELECT role_name, state, remaining FROM unjucks_ops.retire_tenant($1)", _uuid(uid)
             )
         return TenantDatabase(row["role_name"], TenantState(row["state"]), (), _drift(row["remaining"]))
 
@@ -140,6 +140,12 @@ class Tenants:
                 removed += count
                 if count < REAPER_BATCH:
                     break
+        async with self._database.service_tx("reaper") as connection:
+            # A statement that began before the retirement may have written after our last look. This lock waits for it (a
+            # writer has its table lock before its snapshot), and keeps other writers waiting for a moment only.
+            await connection.execute(f"LOCK TABLE {', '.join(_TABLES)} IN SHARE MODE")
+            for statement in _REAP:
+                removed += _rows(await connection.execute(statement, identity, None))
         async with self._database.service_tx() as connection:
             await connection.fetchval("SELECT unjucks_ops.drop_tenant($1)", identity)
         return removed
@@ -180,9 +186,10 @@ class Tenants:
         return self.schema_drift
 
 
+_TABLES = ("unjucks.generation_run", "unjucks.catalog", "unjucks.artifact")
 _REAP = tuple(
-    f"DELETE FROM unjucks.{table} WHERE ctid IN (SELECT ctid FROM unjucks.{table} WHERE tenant_id = $1 LIMIT $2)"  # noqa: S608  names are fixed
-    for table in ("generation_run", "catalog", "artifact")
+    f"DELETE FROM {table} WHERE ctid IN (SELECT ctid FROM {table} WHERE tenant_id = $1 LIMIT $2)"  # noqa: S608  names are fixed
+    for table in _TABLES
 )
 
 
