@@ -366,7 +366,7 @@ END $$;
 
 -- Nobody can act as the tenant from now on; its rows stay. A UID that was never seen gets its tombstone too, so that an
 -- ensure that arrives late (from an operator that lost its leadership) cannot bring the tenant back.
-CREATE OR REPLACE FUNCTION unjucks_ops.retire_tenant(p_uid uuid) RETURNS TABLE (role_name name, state text, remaining text[])
+CREATE OR REPLACE FUNCTION unjucks_ops.retire_tenant(p_uid uuid, p_name text) RETURNS TABLE (role_name name, state text, remaining text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -379,7 +379,7 @@ BEGIN
     END IF;
     SELECT i.prefix INTO STRICT prefix FROM unjucks_ops.installation i;
     INSERT INTO unjucks_ops.tenant (tenant_id, name, role_name, state, retired_at)
-        VALUES (p_uid, '(never set up)', tenant_role, 'tombstone', now()) ON CONFLICT (tenant_id) DO NOTHING;
+        VALUES (p_uid, coalesce(nullif(left(p_name, 253), ''), '(never set up)'), tenant_role, 'tombstone', now()) ON CONFLICT (tenant_id) DO NOTHING;
     SELECT t.* INTO STRICT known FROM unjucks_ops.tenant t WHERE t.tenant_id = p_uid FOR UPDATE;
     IF known.state = 'active' THEN
         UPDATE unjucks_ops.tenant t SET state = 'tombstone', retired_at = now() WHERE t.tenant_id = p_uid;
@@ -451,7 +451,7 @@ BEGIN
     EXECUTE format('GRANT SELECT ON unjucks_ops.installation TO %I, %I', prefix || '_service', prefix || '_owner');
     EXECUTE format('GRANT SELECT (tenant_id, role_name, state) ON unjucks_ops.tenant TO %I, %I',
                    prefix || '_tenants', prefix || '_reaper');
-    EXECUTE format('GRANT EXECUTE ON FUNCTION unjucks_ops.ensure_tenant(uuid, text), unjucks_ops.retire_tenant(uuid), '
+    EXECUTE format('GRANT EXECUTE ON FUNCTION unjucks_ops.ensure_tenant(uuid, text), unjucks_ops.retire_tenant(uuid, text), '
                    'unjucks_ops.drop_tenant(uuid), unjucks_ops.tenant_report(uuid), unjucks_ops.installation_drift() TO %I',
                    prefix || '_service');
     EXECUTE format('GRANT EXECUTE ON FUNCTION unjucks_ops.security_lines(name), unjucks_ops.role_of(text) TO %I, %I',

@@ -115,11 +115,14 @@ class Tenants:
             )
         return result
 
-    async def retire(self, uid: str) -> TenantDatabase:
-        """Nobody can act as the tenant from now on; its rows stay. Also for a UID that never got a role: it never will."""
+    async def retire(self, uid: str, name: str = "") -> TenantDatabase:
+        """Nobody can act as the tenant from now on; its rows stay. Also for a UID that never got a role: it never will.
+
+        ``name`` is only remembered when the UID was never seen.
+        """
         async with self._database.service_tx() as connection:
             row = await connection.fetchrow(
-                "SELECT role_name, state, remaining FROM unjucks_ops.retire_tenant($1)", _uuid(uid)
+                "SELECT role_name, state, remaining FROM unjucks_ops.retire_tenant($1, $2)", _uuid(uid), name
             )
         return TenantDatabase(row["role_name"], TenantState(row["state"]), (), _drift(row["remaining"]))
 
