@@ -91,7 +91,7 @@ class ListMap(_SchemaMarker):
 
 @dataclass(frozen=True)
 class ListSet(_SchemaMarker):
-    """A list without duplicates whose items are merged as wholes. Objects in it must be ``Model`` classes with ``atomic``."""
+    """A list of scalars without duplicates; everybody who applies it owns the items it names."""
 
     def keys(self) -> JsonSchema:
         return {X_LIST_TYPE: "set"}
@@ -140,7 +140,10 @@ class Format(_SchemaMarker):
 
 @dataclass(frozen=True)
 class IntOrString(_SchemaMarker):
-    """A quantity: ``4`` and ``"4"`` are both accepted and both arrive as text. ``pattern`` binds the text, ``maximum`` the number."""
+    """A quantity: ``4`` and ``"4"`` are both accepted and both arrive as text.
+
+    ``pattern`` binds the text, ``maximum`` the number.
+    """
 
     pattern: str
     max_length: int

@@ -118,15 +118,11 @@ def _lists(schema: JsonSchema, in_status: bool) -> Iterator[tuple[str, str]]:
         for key in schema[markers.X_LIST_KEYS]:
             if key not in items.get("required", []):
                 yield "list-type", f"the key {key!r} must be required in the items"
-    if kind == "set" and items.get("type") == "object" and items.get(markers.X_MAP_TYPE) != "atomic":
-        yield "list-type", "objects in a set must be atomic"
-    if kind != "map" and items.get("type") == "object" and "name" in items.get("required", []) and kind == "atomic":
-        unordered = not schema.get("description", "").count("order")
-        if unordered:
-            yield (
-                "list-type",
-                "a list of named objects is a ListMap, unless its order matters and the description says so",
-            )
+    if kind == "set" and items.get("type") == "object":
+        yield "list-type", "server-side apply fails on sets of objects; use ListMap or ListAtomic"
+    named = kind == "atomic" and "name" in items.get("required", [])
+    if named and items.get(markers.X_MAP_TYPE) != "atomic" and "order" not in schema.get("description", ""):
+        yield "list-type", "a list of named objects is a ListMap, unless its order matters and the description says so"
 
 
 def _types(schema: JsonSchema, in_status: bool) -> Iterator[tuple[str, str]]:

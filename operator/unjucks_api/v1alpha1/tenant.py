@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from unjucks_api import names
-from unjucks_api.markers import Cel, Defaulted, EnumSpelling, ListAtomic, ListMap, ListSet, MapBounds
+from unjucks_api.markers import Cel, Defaulted, EnumSpelling, ListAtomic, ListMap, MapBounds
 from unjucks_api.v1alpha1.common import (
     AGE_COLUMN,
     MESSAGE_COLUMN,
@@ -141,7 +141,8 @@ class Member(Ruled):
     )
 
 
-MemberList = Annotated[tuple[Member, ...], Field(max_length=100), ListSet()]
+# Not a set: server-side apply fails on sets of objects. Not a map: two service accounts may share a name.
+MemberList = Annotated[tuple[Member, ...], Field(max_length=100), ListAtomic()]
 
 
 class Members(Model):

@@ -1,0 +1,519 @@
+"""Objects that the API accepts and refuses, each pair for one rule. Used twice: against the models and against a real API server.
+
+A pair's two objects differ in what the rule is about and in nothing else. ``message`` is what a user must read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Body = dict[str, Any]
+DIGEST: Final = "sha256:" + "0123456789abcdef" * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """``good`` is accepted; ``bad`` is refused at ``field`` with ``message``. With ``old``: both are updates of that object."""
+
+    id: str
+    kind: str
+    good: Body
+    bad: Body
+    field: str
+    message: str
+    name: str = "sample"
+    bad_name: str = ""
+    old: Body | None = None
+
+
+def body(kind: str, spec: Mapping[str, Any], name: str = "sample") -> Body:
+    """A whole object of that kind."""
+    metadata: Body = {"name": name}
+    if kind != "Tenant":
+        metadata["namespace"] = "default"
+    return {"apiVersion": "unjucks.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": dict(spec)}
+
+
+def owner(**member: object) -> Body:
+    """A Tenant's spec with one owner."""
+    return {"members": {"owners": [member]}}
+
+
+def registry(**spec: object) -> Body:
+    """A registry's spec with an inline source."""
+    return {"inline": {"files": {"_templates/a/b/c.njk": "x"}}, **spec}
+
+
+def job(**spec: object) -> Body:
+    """A job's spec with everything that is needed."""
+    return {
+        "registryRef": {"name": "platform"},
+        "template": {"generator": "api", "action": "crud"},
+        "output": {"configMap": {"name": "out"}},
+        **spec,
+    }
+
+
+def output(name: str) -> Body:
+    """A job's spec with that ConfigMap as its output."""
+    return job(output={"configMap": {"name": name}})
+
+
+def source(**fields: object) -> Body:
+    """A job's spec with variables from one object."""
+    return job(variablesFrom=[{"kind": "Secret", "name": "db", **fields}])
+
+
+def template(**fields: object) -> Body:
+    """A job's spec with other words in ``template``."""
+    return job(template={"generator": "api", "action": "crud", **fields})
+
+
+_LONG = "a" * 64
+
+CEL_PAIRS: Final = (
+    Pair(
+        "tenant-name-length",
+        "Tenant",
+        {},
+        {},
+        "",
+        "the name of a Tenant has at most 56 lower-case letters, digits and '-', as tenant-<name> names a namespace",
+        name="t" * 56,
+        bad_name="t" * 57,
+    ),
+    Pair(
+        "tenant-name-dots",
+        "Tenant",
+        {},
+        {},
+        "",
+        "the name of a Tenant has at most 56 lower-case letters, digits and '-', as tenant-<name> names a namespace",
+        name="acme-example",
+        bad_name="acme.example",
+    ),
+    *(
+        Pair(
+            f"tenant-namespace-{word}",
+            "Tenant",
+            {"namespaces": [{"name": f"x-{word}"}]},
+            {"namespaces": [{"name": word}]},
+            "spec.namespaces[0].name",
+            "this namespace belongs to the cluster or the platform; choose one that is neither default, unjucks-system "
+            "nor starts with kube- or openshift-",
+        )
+        for word in ("default", "unjucks-system", "kube-system", "kube-anything", "openshift-monitoring")
+    ),
+    Pair(
+        "tenant-member-namespace-needed",
+        "Tenant",
+        owner(kind="ServiceAccount", name="ci", namespace="acme-build"),
+        owner(kind="ServiceAccount", name="ci"),
+        "spec.members.owners[0].namespace",
+        "a member of kind ServiceAccount needs the namespace it lives in",
+    ),
+    *(
+        Pair(
+            f"tenant-member-namespace-refused-{kind}",
+            "Tenant",
+            owner(kind=kind, name="ada"),
+            owner(kind=kind, name="ada", namespace="acme-build"),
+            "spec.members.owners[0].namespace",
+            "only a member of kind ServiceAccount has a namespace; leave it out for User and Group",
+        )
+        for kind in ("User", "Group")
+    ),
+    *(
+        Pair(
+            f"tenant-member-reserved-{role}",
+            "Tenant",
+            {"members": {role: [{"kind": "Group", "name": "engineers"}]}},
+            {"members": {role: [{"kind": "Group", "name": "system:masters"}]}},
+            f"spec.members.{role}[0].name",
+            "names that start with system: belong to Kubernetes itself; name a user, group or service account of your own",
+        )
+        for role in ("owners", "editors", "viewers")
+    ),
+    Pair(
+        "tenant-renderers-order",
+        "Tenant",
+        {"renderers": {"min": 2, "max": 2}},
+        {"renderers": {"min": 3, "max": 2}},
+        "spec.renderers.min",
+        "min must not be greater than max",
+    ),
+    *(
+        Pair(
+            f"tenant-label-name-{number}",
+            "Tenant",
+            {"labels": {"team.a_b-c": "x"}},
+            {"labels": {key: "x"}},
+            "spec.labels",
+            "a label is named with at most 63 letters, digits, '-', '_' and '.', and has no prefix of its own",
+        )
+        for number, key in enumerate(("unjucks.io/tenant", "-team", "team-", _LONG, ""))
+    ),
+    Pair(
+        "tenant-database-taken-away",
+        "Tenant",
+        {"database": {"mode": "Shared"}, "tier": "professional"},
+        {"database": {"mode": "None"}, "tier": "professional"},
+        "spec.database.mode",
+        "a tenant that has a database keeps it: mode cannot change to None; make a new Tenant without a database instead",
+        old={"database": {"mode": "Shared"}},
+    ),
+    Pair(
+        "tenant-database-taken-away-from-the-default",
+        "Tenant",
+        {"database": {"mode": "Shared"}},
+        {"database": {"mode": "None"}},
+        "spec.database.mode",
+        "a tenant that has a database keeps it: mode cannot change to None; make a new Tenant without a database instead",
+        old={},
+    ),
+    Pair(
+        "registry-no-source",
+        "TemplateRegistry",
+        {"configMapRef": {"name": "templates"}},
+        {},
+        "spec",
+        "set exactly one source: inline or configMapRef",
+    ),
+    Pair(
+        "registry-two-sources",
+        "TemplateRegistry",
+        registry(),
+        registry(configMapRef={"name": "templates"}),
+        "spec",
+        "set exactly one source: inline or configMapRef",
+    ),
+    *(
+        Pair(
+            f"registry-inline-path-{number}",
+            "TemplateRegistry",
+            {"inline": {"files": {"a/{{ name }}/.b..c/d.njk": ""}}},
+            {"inline": {"files": {path: ""}}},
+            "spec.inline.files",
+            "each path is relative, has at most 512 characters, and no part that is empty, '.' or '..'",
+        )
+        for number, path in enumerate(("", "/a", "a//b", "a/", ".", "a/./b", "..", "../a", "a/../b", "a\\b", "a" * 513))
+    ),
+    Pair(
+        "registry-inline-size",
+        "TemplateRegistry",
+        {"inline": {"files": {f"f{number}": "x" * 131072 for number in range(4)}}},
+        {"inline": {"files": {**{f"f{number}": "x" * 131072 for number in range(4)}, "g": "y"}}},
+        "spec.inline.files",
+        "the files are more than 512 KiB together; use another source for larger sets",
+    ),
+    Pair(
+        "registry-inline-size-in-bytes",
+        "TemplateRegistry",
+        {"inline": {"files": {f"f{number}": "ü" * 65536 for number in range(4)}}},
+        {"inline": {"files": {f"f{number}": "ü" * 65537 for number in range(4)}}},
+        "spec.inline.files",
+        "the files are more than 512 KiB together; use another source for larger sets",
+    ),
+    *(
+        Pair(
+            f"registry-path-{number}",
+            "TemplateRegistry",
+            registry(path="./templates/a..b"),
+            registry(path=path),
+            "spec.path",
+            "path is relative to the source and stays inside it: it neither starts with '/' nor holds '..' or a backslash",
+        )
+        for number, path in enumerate(("/templates", "..", "../x", "a/..", "a/../b", "a\\b"))
+    ),
+    Pair(
+        "registry-name",
+        "TemplateRegistry",
+        registry(),
+        registry(),
+        "",
+        "the name of a TemplateRegistry is at most 63 characters, so that it can be a label",
+        name="r" * 63,
+        bad_name="r" * 64,
+    ),
+    Pair(
+        "job-name",
+        "GenerationJob",
+        job(),
+        job(),
+        "",
+        "the name of a GenerationJob is at most 63 characters, so that it can be a label",
+        name="j" * 63,
+        bad_name="j" * 64,
+    ),
+    Pair(
+        "job-output-needed",
+        "GenerationJob",
+        {key: value for key, value in job(dryRun=True).items() if key != "output"},
+        {key: value for key, value in job(dryRun=False).items() if key != "output"},
+        "spec.output",
+        "say where the files go with output, or set dryRun: true",
+    ),
+    Pair(
+        "job-output-empty",
+        "GenerationJob",
+        output("orders"),
+        job(output={}),
+        "spec.output.configMap",
+        "set exactly one output: configMap",
+    ),
+    Pair(
+        "job-output-ours",
+        "GenerationJob",
+        output("my-unjucks-renderer"),
+        output("unjucks-renderer"),
+        "spec.output.configMap.name",
+        "names that start with unjucks- belong to the platform; choose another",
+    ),
+    Pair(
+        "job-output-root-ca",
+        "GenerationJob",
+        output("kube-root-ca"),
+        output("kube-root-ca.crt"),
+        "spec.output.configMap.name",
+        "kube-root-ca.crt belongs to Kubernetes; choose another name",
+    ),
+    Pair(
+        "job-variables-from-our-secret",
+        "GenerationJob",
+        source(name="renderer"),
+        source(name="unjucks-renderer"),
+        "spec.variablesFrom[0].name",
+        "names that start with unjucks- belong to the platform; choose another",
+    ),
+    Pair(
+        "job-variables-target-without-key",
+        "GenerationJob",
+        source(valuesKey="url", targetPath="database.url"),
+        source(targetPath="database.url"),
+        "spec.variablesFrom[0].valuesKey",
+        "targetPath puts one value in its place: say with valuesKey which one",
+    ),
+    *(
+        Pair(
+            f"job-timeout-{text}",
+            "GenerationJob",
+            job(timeout="59m60s"),
+            job(timeout=text),
+            "spec.timeout",
+            "a timeout is between 1s and 1h",
+        )
+        for text in ("0s", "2h", "1h1s", "61m")
+    ),
+    *(
+        Pair(
+            f"job-{key}",
+            "GenerationJob",
+            job(ttl={key: "8760h"}),
+            job(ttl={key: "8760h1s"}),
+            f"spec.ttl.{key}",
+            "a lifetime is at most 8760h, one year",
+        )
+        for key in ("afterSuccess", "afterFailure")
+    ),
+)
+
+SCHEMA_PAIRS: Final = (
+    Pair("tenant-tier", "Tenant", {"tier": "enterprise"}, {"tier": "gold"}, "spec.tier", "supported values"),
+    Pair(
+        "tenant-no-namespace",
+        "Tenant",
+        {"namespaces": [{"name": "a"}]},
+        {"namespaces": []},
+        "spec.namespaces",
+        "at least 1",
+    ),
+    Pair(
+        "tenant-namespace-spelling",
+        "Tenant",
+        {"namespaces": [{"name": "acme-1"}]},
+        {"namespaces": [{"name": "Acme"}]},
+        "spec.namespaces[0].name",
+        "should match",
+    ),
+    Pair(
+        "tenant-namespace-twice",
+        "Tenant",
+        {"namespaces": [{"name": "a"}, {"name": "b"}]},
+        {"namespaces": [{"name": "a"}, {"name": "a"}]},
+        "spec.namespaces[1]",
+        "Duplicate value",
+    ),
+    Pair(
+        "tenant-namespaces-many",
+        "Tenant",
+        {"namespaces": [{"name": f"n{number}"} for number in range(20)]},
+        {"namespaces": [{"name": f"n{number}"} for number in range(21)]},
+        "spec.namespaces",
+        "must have at most 20 items",
+    ),
+    Pair(
+        "tenant-member-without-name",
+        "Tenant",
+        owner(kind="User", name="a"),
+        owner(kind="User"),
+        "spec.members.owners[0].name",
+        "Required value",
+    ),
+    Pair("tenant-cpu", "Tenant", {"quota": {"cpu": "500m"}}, {"quota": {"cpu": "4 cores"}}, "spec.quota.cpu", "match"),
+    Pair(
+        "tenant-cpu-number",
+        "Tenant",
+        {"quota": {"cpu": 4}},
+        {"quota": {"cpu": -4}},
+        "spec.quota.cpu",
+        "greater than or equal to 0",
+    ),
+    Pair(
+        "tenant-memory",
+        "Tenant",
+        {"quota": {"memory": "8Gi"}},
+        {"quota": {"memory": "8GB"}},
+        "spec.quota.memory",
+        "match",
+    ),
+    Pair("tenant-label", "Tenant", {"labels": {"a": ""}}, {"labels": {"a": "b c"}}, "spec.labels.a", "should match"),
+    Pair(
+        "tenant-jobs",
+        "Tenant",
+        {"quota": {"jobs": {"concurrent": 1}}},
+        {"quota": {"jobs": {"concurrent": 0}}},
+        "spec.quota.jobs.concurrent",
+        "greater than or equal to 1",
+    ),
+    Pair(
+        "registry-undefined",
+        "TemplateRegistry",
+        registry(engine={"undefined": "Empty"}),
+        registry(engine={"undefined": "Ignore"}),
+        "spec.engine.undefined",
+        "supported values",
+    ),
+    Pair(
+        "registry-no-files",
+        "TemplateRegistry",
+        registry(),
+        {"inline": {"files": {}}},
+        "spec.inline.files",
+        "at least 1 properties",
+    ),
+    Pair(
+        "registry-one-file-too-large",
+        "TemplateRegistry",
+        {"inline": {"files": {"a": "x" * 131072}}},
+        {"inline": {"files": {"a": "x" * 131073}}},
+        "spec.inline.files.a",
+        "may not be more than 131072",
+    ),
+    Pair(
+        "registry-many-files",
+        "TemplateRegistry",
+        {"inline": {"files": {f"f{number}": "" for number in range(128)}}},
+        {"inline": {"files": {f"f{number}": "" for number in range(129)}}},
+        "spec.inline.files",
+        "must have at most 128 items",
+    ),
+    Pair(
+        "job-registry",
+        "GenerationJob",
+        job(),
+        {key: value for key, value in job().items() if key != "registryRef"},
+        "spec.registryRef",
+        "Required value",
+    ),
+    Pair(
+        "job-generator",
+        "GenerationJob",
+        template(),
+        template(generator="../x"),
+        "spec.template.generator",
+        "should match",
+    ),
+    Pair(
+        "job-digest",
+        "GenerationJob",
+        template(digest=DIGEST),
+        template(digest="sha256:1"),
+        "spec.template.digest",
+        "should match",
+    ),
+    Pair(
+        "job-source-kind",
+        "GenerationJob",
+        source(),
+        source(kind="Pod"),
+        "spec.variablesFrom[0].kind",
+        "supported values",
+    ),
+    Pair(
+        "job-target",
+        "GenerationJob",
+        source(valuesKey="k", targetPath="a.b_2"),
+        source(valuesKey="k", targetPath="a..b"),
+        "spec.variablesFrom[0].targetPath",
+        "should match",
+    ),
+    Pair("job-timeout-form", "GenerationJob", job(timeout="1h"), job(timeout="1 hour"), "spec.timeout", "should match"),
+    Pair(
+        "job-variables-list",
+        "GenerationJob",
+        job(variables={"a": [1]}),
+        job(variables=[1]),
+        "spec.variables",
+        "must be of type object",
+    ),
+)
+
+PAIRS: Final = CEL_PAIRS + SCHEMA_PAIRS
+
+FULL: Final[Mapping[str, Body]] = {
+    "Tenant": {
+        "displayName": "Acme Corporation",
+        "tier": "professional",
+        "namespaces": [{"name": "acme-build"}, {"name": "acme-legacy"}],
+        "members": {
+            "owners": [{"kind": "User", "name": "ada@acme.example"}],
+            "editors": [{"kind": "Group", "name": "acme-engineers"}],
+            "viewers": [{"kind": "ServiceAccount", "name": "ci", "namespace": "acme-build"}],
+        },
+        "quota": {"cpu": "4", "memory": "8Gi", "jobs": {"concurrent": 5}},
+        "database": {"mode": "Shared", "reclaimPolicy": "Retain"},
+        "renderers": {"min": 0, "max": 5, "execution": "Pooled"},
+        "labels": {"team": "platform"},
+        "costCenter": "CC-1042",
+        "suspend": False,
+        "deletionPolicy": "Retain",
+    },
+    "TemplateRegistry": {
+        "inline": {"files": {"_templates/api/crud/any/{{ name }}.ts.njk": "export const {{ name }} = 1\n"}},
+        "path": ".",
+        "engine": {"undefined": "ErrorOnUse", "trimBlocks": False, "lstripBlocks": False, "autoescape": True},
+        "variables": {"schema": {"type": "object", "properties": {"org": {"type": "string", "default": "acme"}}}},
+        "policy": {"onInvalidTemplate": "ServeValid"},
+        "suspend": True,
+    },
+    "GenerationJob": {
+        "registryRef": {"name": "platform"},
+        "template": {"generator": "api", "action": "crud", "digest": DIGEST},
+        "variables": {
+            "entity": "Order",
+            "fields": [{"name": "id", "type": "uuid"}],
+            "deep": {"a": {"b": [None, 1.5, True]}},
+        },
+        "variablesFrom": [
+            {"kind": "ConfigMap", "name": "org-defaults"},
+            {"kind": "Secret", "name": "db", "valuesKey": "url", "targetPath": "database.url", "optional": True},
+        ],
+        "dryRun": False,
+        "output": {"configMap": {"name": "orders-api", "immutable": True}},
+        "execution": "Isolated",
+        "timeout": "1m30s",
+        "suspend": False,
+        "cancel": False,
+        "ttl": {"afterSuccess": "24h", "afterFailure": "168h"},
+    },
+}
