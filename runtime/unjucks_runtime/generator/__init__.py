@@ -1,8 +1,8 @@
 """Template sets, and what comes out of them: the library behind the renderer and the ``unjucks`` command. Pure but for two modules.
 
     files = read_tree("templates")                          # disk: path -> (bytes, mode); or any mapping, from any source
-    templates = load_tree(files)                            # parse; problems collected with path, line, column; no template code runs
-    with FolderTree("out") as base:                         # what exists already, read on demand
+    templates = load_tree(files)                            # parse; problems collected with path, line, column; no template
+    code runs with FolderTree("out") as base:                         # what exists already, read on demand
         result = generate(templates, "api", "crud", {"entity": "Order"}, base=base)
         print(diff(result, base))                           # unified diff
         write_atomically(result, "out")                     # all or nothing
@@ -19,6 +19,7 @@ from unjucks_runtime.generator.load import load_tree
 from unjucks_runtime.generator.model import Action, TemplateSet, Tree
 from unjucks_runtime.generator.options import Options
 from unjucks_runtime.generator.result import File, Result, Skipped, Status, diff, digests, manifest
+from unjucks_runtime.generator.write import recover, write_atomically
 
 __all__ = [
     "Action",
@@ -39,4 +40,6 @@ __all__ = [
     "load_tree",
     "manifest",
     "read_tree",
+    "recover",
+    "write_atomically",
 ]

@@ -17,7 +17,8 @@ from unjucks_runtime.generator.model import FromBase, problem
 from unjucks_runtime.generator.yamlfile import Marks, parse_yaml
 
 ACTION_KEYS: Final = (
-    "description", "variables", "files", "exclude", "copyOnly", "render", "tests", "fromBase", "deprecated", "tags", "classification",
+    "description", "variables", "files", "exclude", "copyOnly", "render", "tests", "fromBase", "deprecated", "tags",
+    "classification",
 )  # fmt: skip
 GENERATOR_KEYS: Final = ("description", "tags", "owners", "deprecated")
 SET_KEYS: Final = ("description", "engine", "variables", "classification", "owners")

@@ -57,7 +57,7 @@ def read_file(parent: int, name: str, limit: int = MAX_BYTES) -> tuple[bytes, in
         if facts.st_size > limit:
             raise GenerationError(Reason.LIMIT_EXCEEDED, f"{name!r} is larger than {limit} bytes", limit="source_bytes")
         with os.fdopen(handle, "rb", closefd=False) as stream:
-            content = stream.read(limit + 1)
+            content = stream.read(facts.st_size)
         return content, 0o755 if facts.st_mode & 0o100 else 0o644
     finally:
         os.close(handle)

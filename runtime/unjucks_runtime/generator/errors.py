@@ -1,7 +1,7 @@
 """Errors of the generator: one class, a reason from the project's closed list, and the place in the template set.
 
-Raised by every module of this package; the renderer server turns them into ``ErrorResponse``, the command line into a message with a
-source excerpt and an exit code. A message never holds the value of a sensitive variable.
+Raised by every module of this package; the renderer server turns them into ``ErrorResponse``, the command line into a message
+with a source excerpt and an exit code. A message never holds the value of a sensitive variable.
 """
 
 from collections.abc import Sequence

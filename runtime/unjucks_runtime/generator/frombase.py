@@ -3,8 +3,8 @@
     fromBase:
       migration: {glob: "migrations/*.sql", number: '^(\\d+)', reuse: '_create_{{ table }}\\.sql$', width: 4}
 
-The variable becomes the highest number found plus one, as text of ``width`` digits. When an existing file's name matches ``reuse``, its
-number is taken again, so that a second run makes the same files. Pure; called by ``generate``.
+The variable becomes the highest number found plus one, as text of ``width`` digits. When an existing file's name matches
+``reuse``, its number is taken again, so that a second run makes the same files. Pure; called by ``generate``.
 """
 
 from collections.abc import Mapping

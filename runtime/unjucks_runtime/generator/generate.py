@@ -1,6 +1,7 @@
 """Runs one action: variables in, a staged tree out. Pure: reads the base through a mapping, writes nothing anywhere.
 
-Order of work is the order of ``action.files``; every template sees what earlier ones staged; at the end each path is compared with the
+Order of work is the order of ``action.files``; every template sees what earlier ones staged; at the end each path is compared
+with the
 base. Any error stops the whole generation, so there is never half an outcome. Called by the renderer's child process, by the
 golden tests and by the command line.
 """

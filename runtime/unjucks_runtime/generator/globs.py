@@ -1,7 +1,7 @@
 """Path patterns of action.yaml and of path policies: ``*``, ``?``, ``**``, on whole relative paths; linear time. Pure.
 
-``*`` and ``?`` stay inside one segment, ``**`` crosses folders. A pattern without ``/`` matches a name at any depth; one that ends in
-``/`` or names a folder matches everything below it.
+``*`` and ``?`` stay inside one segment, ``**`` crosses folders. A pattern without ``/`` matches a name at any depth; one that
+ends in ``/`` or names a folder matches everything below it.
 """
 
 from collections.abc import Iterable

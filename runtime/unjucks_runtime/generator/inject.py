@@ -1,6 +1,7 @@
 """Changes inside existing texts: before, after, append, prepend, lineAt, marker blocks, JSON merge. Pure functions on texts.
 
-The rules: the anchor is the first line that contains the literal text, or that matches ``/expression/`` (linear time); a body whose lines
+The rules: the anchor is the first line that contains the literal text, or that matches ``/expression/`` (linear time); a body
+whose lines
 stand in the target as a run of whole lines (blanks at line ends ignored) is present, and the target stays as it is; a marker wraps
 the body in two comment lines, so that a later run replaces or removes it; line ends follow the target's majority; byte order
 mark, shebang and final newline stay. Called by ``generate``.
@@ -20,10 +21,12 @@ _BOM: Final = "\ufeff"
 # How a comment line is written, by the end of the file's name.
 _COMMENTS: Final[dict[tuple[str, ...], tuple[str, str]]] = {
     (".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts", ".go", ".java", ".kt", ".kts", ".swift", ".rs", ".c", ".h",
-     ".cc", ".cpp", ".hpp", ".cs", ".scala", ".php", ".proto", ".dart", ".groovy", ".scss", ".less", ".jsonc", ".json5", ".zig"): ("// ", ""),
-    (".py", ".pyi", ".rb", ".sh", ".bash", ".zsh", ".yaml", ".yml", ".toml", ".tf", ".tfvars", ".hcl", ".pl", ".r", ".ini", ".cfg",
-     ".conf", ".properties", ".env", ".mk", ".cmake", ".graphql", ".gitignore", ".dockerignore", ".gitattributes", ".editorconfig",
-     "dockerfile", "makefile", "codeowners", "jenkinsfile", ".ex", ".exs", ".jl", ".nix", ".ps1", ".txt", ".in"): ("# ", ""),
+     ".cc", ".cpp", ".hpp", ".cs", ".scala", ".php", ".proto", ".dart", ".groovy", ".scss", ".less", ".jsonc", ".json5",
+     ".zig"): ("// ", ""),
+    (".py", ".pyi", ".rb", ".sh", ".bash", ".zsh", ".yaml", ".yml", ".toml", ".tf", ".tfvars", ".hcl", ".pl", ".r", ".ini",
+     ".cfg", ".conf", ".properties", ".env", ".mk", ".cmake", ".graphql", ".gitignore", ".dockerignore", ".gitattributes",
+     ".editorconfig", "dockerfile", "makefile", "codeowners", "jenkinsfile", ".ex", ".exs", ".jl", ".nix", ".ps1", ".txt",
+     ".in"): ("# ", ""),
     (".html", ".htm", ".xml", ".svg", ".md", ".markdown", ".vue", ".svelte", ".xhtml", ".csproj", ".plist"): ("<!-- ", " -->"),
     (".css",): ("/* ", " */"),
     (".sql", ".lua", ".hs", ".elm"): ("-- ", ""),

@@ -14,7 +14,8 @@ SKIP = "skip"
 class Options:
     """What holds for one run.
 
-    ``on_conflict``: what to do with an existing file of other content that no template may change: ``conflict`` (report it, the result
+    ``on_conflict``: what to do with an existing file of other content that no template may change: ``conflict`` (report it,
+    the result
     is not ok), ``overwrite`` or ``skip``. ``previous``: path -> sha256 of what the last run wrote; a file that is still so is
     ours and may be updated. ``sensitive``: dotted names of secret variables besides those the schema marks. ``text``: dotted
     names of variables that came as text and may be turned into the schema's type where that loses nothing.

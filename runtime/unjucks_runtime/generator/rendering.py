@@ -1,7 +1,9 @@
 """The generator's only door to the engine: texts in, texts out, the engine's errors turned into ours with the file's own lines.
 
-Besides whole templates, single texts (file names, frontmatter values) and expressions (``if``, ``forEach.in``) are rendered: each is
-a template of its own, registered before the engine starts, with the place where it stands. Called by ``generate`` and ``inspection``.
+Besides whole templates, single texts (file names, frontmatter values) and expressions (``if``, ``forEach.in``) are rendered:
+each is
+a template of its own, registered before the engine starts, with the place where it stands. Called by ``generate`` and
+``inspection``.
 """
 
 import json

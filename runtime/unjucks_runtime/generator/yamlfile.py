@@ -51,7 +51,8 @@ class _Reader:
             return next(self.events)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            line, column = (mark.line, mark.column) if mark is not None else (0, 0)
+            line = mark.line if mark is not None else 0
+            column = mark.column if mark is not None else 0
             hint = self._hint(line)
             message = hint or f"not valid YAML: {error.problem or error.context or 'syntax error'}"
             raise ParseError(message, line + self.first_line, column + 1) from None
