@@ -1,0 +1,451 @@
+"""The event source: kopf watches our custom resources and tells a store. The only module that imports kopf.
+
+kopf does discovery (it waits for a CRD that is not there yet), lists, watches, reconnects. Of its handlers only ``on.event`` is
+used, which writes nothing. Its finalizer and storages are replaced by ones that raise: if a change here ever made kopf want to
+write into somebody's object, it fails loudly instead (``_TripwireDiffs``, ``_TripwireProgress``).
+
+What kopf 1.45 does not give, and what stands in for it:
+
+- *Is the first list complete?* Its end is a private mark inside kopf. And after an expired watch (HTTP 410) it lists again but
+  never says what vanished in between: such objects would live on as ghosts. Both have one cure, the *audit*: when a watch has been
+  opened after a list (our HTTP session sees both requests), we list the metadata ourselves. That list is later than the watch's
+  start, so whatever changes after it reaches us as an event; what it has and we lack is waited for, then fetched; what we have and
+  it lacks is dropped, unless newer than the list. After the first audit the kind is ``synced``. Audits are repeated after each
+  relist and every ``audit_period``. Cost: one metadata-only list.
+- *Is the watch alive?* kopf hides bookmarks from handlers. The session's middleware sees the bytes (aiohttp's tracing does not:
+  it reports bodies that are read as a whole only), so each chunk of each stream counts as a sign of life: ``ages``.
+- *An error inside the watch* ends kopf's tasks. They are started again here, with backoff; store, workers and lease live on.
+- *Embedding*: ``kopf.operator`` cancels every task of the loop that is younger than itself and takes over SIGTERM. So its tasks
+  are spawned (``kopf.spawn_tasks``) and supervised here, and ``reclaim_signals`` is called after each start.
+
+Must not: decide anything about objects. Made by the assembly of the operator; ``ResourceStore`` subscribers feed the queues.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, cast
+
+import aiohttp
+import kopf
+
+from unjucks_operator.engine.clock import Clock, SystemClock
+from unjucks_operator.engine.queue import Backoff
+from unjucks_operator.engine.store import ObjectKey, ResourceStore, key_of, version_of
+from unjucks_operator.errors import OperatorError
+from unjucks_operator.kube.api import KubeApi
+from unjucks_operator.kube.credentials import Credentials, Endpoint
+from unjucks_operator.kube.resources import Resource
+
+_log = logging.getLogger(__name__)
+_RETRY_CEILINGS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_PATIENCE = 2.0
+"""Seconds without progress after which objects that a list has and events did not bring are fetched one by one."""
+
+Observer = Callable[[str, str, str, float], None]
+
+
+class WatchMetrics:
+    """What the event source reports; ``metrics.Metrics`` has the same methods. This one reports nothing."""
+
+    def watch_restarted(self) -> None:
+        """kopf's tasks ended with an error and were started again."""
+
+    def repaired(self, plural: str, what: str) -> None:
+        """The store differed from the server's list: ghost, missing or stale."""
+
+    def observe_request(self, verb: str, plural: str, code: str, seconds: float) -> None:
+        """A request of kopf's ended."""
+
+
+@dataclass(eq=False)
+class _Watched:
+    """One kind and the state of its watch."""
+
+    resource: Resource
+    store: ResourceStore
+    asked_at: float | None = None
+    """When a list or watch of this kind was first asked for; None while the CRD is not there."""
+    heard_at: float | None = None
+    listed: bool = False
+    """A list has begun since the last audit."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """An audit is due."""
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class KopfSource:
+    """See the module's text. ``prefix`` is the domain under which kopf's names would appear if it ever wrote."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        watched: Sequence[tuple[Resource, ResourceStore]],
+        *,
+        prefix: str,
+        audit_period: float = 600.0,
+        silence: float = 180.0,
+        metrics: WatchMetrics | None = None,
+        reclaim_signals: Callable[[], None] = lambda: None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        user_agent: str = "unjucks-operator",
+    ) -> None:
+        self._api = api
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._watched = [_Watched(resource, store) for resource, store in watched]
+        self._by_path = {item.resource.path(): item for item in self._watched}
+        self._prefix = prefix
+        self._audit_period = audit_period
+        self._silence = silence
+        self._metrics = metrics or WatchMetrics()
+        self._reclaim_signals = reclaim_signals
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()  # noqa: S311  jitter
+        self._user_agent = user_agent
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sessions: list[aiohttp.ClientSession] = []
+
+    # --- life -------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Return when every kind is synced. Waits as long as a CRD is missing or the API server is down."""
+        self._tasks = [asyncio.create_task(self._supervise(), name="kopf supervisor")]
+        self._tasks += [
+            asyncio.create_task(self._audits(item), name=f"audit of {item.resource.plural}") for item in self._watched
+        ]
+        for item in self._watched:
+            await item.synced.wait()
+
+    async def stop(self) -> None:
+        """End kopf and its connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._close_sessions()
+
+    # --- for health and metrics ---------------------------------------------------------------------------------------------
+
+    @property
+    def synced(self) -> bool:
+        """Whether the stores have been complete once."""
+        return all(item.synced.is_set() for item in self._watched)
+
+    def check_synced(self) -> str | None:
+        """A health check: the stores are complete."""
+        waiting = [_title(item.resource) for item in self._watched if not item.synced.is_set()]
+        return f"not listed yet (is the CRD installed?): {', '.join(waiting)}" if waiting else None
+
+    def check_fresh(self) -> str | None:
+        """A health check: no watch has been silent for too long."""
+        silent = [f"{plural} for {age:.0f} s" for plural, age in self.ages().items() if age > self._silence]
+        return f"watches are silent: {', '.join(silent)}" if silent else None
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since each watch heard anything, by plural; kinds whose CRD is not there yet are left out."""
+        now = self._clock.monotonic()
+        since = {
+            item.resource.plural: item.heard_at if item.heard_at is not None else item.asked_at
+            for item in self._watched
+        }
+        return {plural: now - moment for plural, moment in since.items() if moment is not None}
+
+    # --- kopf ---------------------------------------------------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        backoff, failures = Backoff(base=1.0, cap=30.0), 0
+        while True:
+            began = self._clock.monotonic()
+            problem = await self._run_kopf()
+            failures = 1 if self._clock.monotonic() - began > 300.0 else failures + 1
+            delay = backoff.delay(failures, self._rng)
+            _log.warning("the watches ended and are started again in %.1f s: %s", delay, problem)
+            self._metrics.watch_restarted()
+            await self._clock.sleep(delay)
+
+    async def _run_kopf(self) -> str:
+        """One life of kopf. Returns why it ended; when cancelled, ends it first."""
+        roots: list[asyncio.Task[Any]] = []
+        try:
+            # No stop flag: kopf would leave the task that waits for it behind. Its root tasks end by cancellation.
+            roots = list(
+                await kopf.spawn_tasks(
+                    registry=self._registry(),
+                    settings=settings(self._prefix, self._rng),
+                    standalone=True,
+                    clusterwide=True,
+                )
+            )
+            self._reclaim_signals()
+            done, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
+            return "; ".join(_ending(task) for task in done)
+        finally:
+            for task in roots:
+                task.cancel()
+            # Shielded: when we are cancelled while waiting, kopf must still come to its end.
+            ending = asyncio.gather(*roots, return_exceptions=True)
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                await ending
+                raise
+            await self._close_sessions()
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry, id="login")
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            return kopf.AiohttpSession(server=self._endpoint.server, aiohttp_session=self._open_session())
+
+        for item in self._watched:
+            resource = item.resource
+            kopf.on.event(
+                resource.group, resource.version, resource.plural, registry=registry, id=f"store-{resource.plural}"
+            )(_handler(item.store))
+        return registry
+
+    # --- HTTP ---------------------------------------------------------------------------------------------------------------
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=self._endpoint.tls if self._endpoint.tls is not None else False
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": self._user_agent, "Accept-Encoding": "identity"},
+            proxy=self._endpoint.proxy,
+            middlewares=(self._middleware,),
+        )
+        self._sessions.append(session)
+        return session
+
+    async def _close_sessions(self) -> None:
+        sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            await session.close()
+        if sessions:
+            await asyncio.sleep(0)  # TLS transports need a turn of the loop to end
+
+    async def _middleware(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Each request of kopf's passes here: credentials are added, signs of life are noted."""
+        item = self._by_path.get(request.url.path)
+        watching = request.url.query.get("watch") == "true"
+        if self._endpoint.tls_server_name:
+            request.server_hostname = self._endpoint.tls_server_name
+        started = self._clock.monotonic()
+        if item is not None:
+            item.asked_at = item.asked_at if item.asked_at is not None else started
+            item.listed = item.listed or not watching
+        verb, plural = ("watch" if watching else "list", item.resource.plural) if item else ("get", _plural(request))
+        try:
+            self._authorize(request)
+            response = await handler(request)
+            if response.status == 401 and await self._credentials.refresh():
+                response.release()
+                self._authorize(request)
+                response = await handler(request)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self._metrics.observe_request(verb, plural, "error", self._clock.monotonic() - started)
+            raise
+        self._metrics.observe_request(verb, plural, str(response.status), self._clock.monotonic() - started)
+        if item is not None and response.status == 200:
+            self._heard(item)
+            if watching:
+                # response.content is what kopf reads the stream from; the wrapper hands everything else through.
+                response.content = cast(aiohttp.StreamReader, _Stream(response.content, lambda: self._heard(item)))
+                if item.listed:
+                    item.listed = False
+                    item.wake.set()
+        return response
+
+    def _authorize(self, request: aiohttp.ClientRequest) -> None:
+        authorization = self._credentials.authorization()
+        if authorization is not None:
+            request.headers["Authorization"] = authorization
+
+    def _heard(self, item: _Watched) -> None:
+        item.heard_at = self._clock.monotonic()
+
+    # --- audit --------------------------------------------------------------------------------------------------------------
+
+    async def _audits(self, item: _Watched) -> None:
+        backoff, failures = Backoff(base=0.5, cap=30.0), 0
+        await item.wake.wait()  # the watch is open
+        while True:
+            item.wake.clear()
+            try:
+                await self._audit(item)
+            except OperatorError as error:
+                failures += 1
+                delay = backoff.delay(failures, self._rng)
+                _log.info(
+                    "%s could not be compared with the server, again in %.1f s: %s", item.resource.plural, delay, error
+                )
+                await self._clock.sleep(delay)
+                continue
+            failures = 0
+            if not item.synced.is_set():
+                item.synced.set()
+                _log.info("%s synced", item.resource.plural, extra={"objects": len(item.store)})
+            timer = self._clock.call_later(self._audit_period * self._rng.uniform(0.8, 1.2), item.wake.set)
+            try:
+                await item.wake.wait()
+            finally:
+                timer.cancel()
+
+    async def _audit(self, item: _Watched) -> None:
+        """Make the store equal to the server's list; see the module's text for why that is sound."""
+        resource, store = item.resource, item.store
+        objects, list_version = await self._api.list_all(resource, metadata_only=True)
+        versions = {key_of(body): version_of(body) for body in objects}
+        for key in store.drop_ghosts(versions, int(list_version)):
+            self._metrics.repaired(resource.plural, "ghost")
+            _log.info("%s %s was deleted while nobody looked", resource.kind, "/".join(filter(None, key)))
+        for key in await self._lacking(store, versions):
+            what = store.lacks(key, versions[key])
+            if what is None:
+                continue
+            body = await self._api.get(resource, key[1], key[0] or None)
+            if body is None:
+                continue  # deleted since the list; its event is on the way
+            if store.put(body) and item.synced.is_set():
+                self._metrics.repaired(resource.plural, what)
+                _log.info("%s %s was %s in memory", resource.kind, "/".join(filter(None, key)), what)
+
+    async def _lacking(self, store: ResourceStore, versions: dict[ObjectKey, int]) -> list[ObjectKey]:
+        """What the list has and events have not brought, once they bring no more of it."""
+        lacking = [key for key, version in versions.items() if store.lacks(key, version)]
+        idle_since = self._clock.monotonic()
+        while lacking and self._clock.monotonic() - idle_since < _PATIENCE:
+            await self._clock.sleep(0.05)
+            rest = [key for key in lacking if store.lacks(key, versions[key])]
+            if len(rest) < len(lacking):
+                idle_since = self._clock.monotonic()
+            lacking = rest
+        return lacking
+
+
+def settings(prefix: str, rng: random.Random) -> kopf.OperatorSettings:
+    """kopf's settings for a pure event source; what each one prevents is in the module's text."""
+    result = kopf.OperatorSettings()
+    result.posting.enabled = False
+    result.peering.standalone = True
+    result.process.ultimate_exiting_timeout = None  # it would kill the whole process when kopf is started again
+    result.watching.chunk_size = 500
+    result.watching.connect_timeout = 5.0
+    result.queueing.idle_timeout = 1.0
+    result.queueing.exit_timeout = 1.0
+    result.networking.request_timeout = 30.0
+    result.networking.connect_timeout = 5.0
+    result.networking.error_backoffs = _Jitter(rng)
+    result.persistence.finalizer = f"{prefix}/kopf-must-not-write"
+    result.persistence.diffbase_storage = _TripwireDiffs()
+    result.persistence.progress_storage = _TripwireProgress()
+    return result
+
+
+class _Jitter:
+    """Endless short delays for kopf's requests: a watch that gives up would end all watches."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def __iter__(self) -> Iterator[float]:
+        step = 0
+        while True:
+            ceiling = _RETRY_CEILINGS[min(step, len(_RETRY_CEILINGS) - 1)]
+            yield self._rng.uniform(ceiling / 2, ceiling)
+            step += 1
+
+
+class _TripwireDiffs(kopf.DiffBaseStorage):
+    """Remembers no last-handled state, so nothing is copied or compared for each event; refuses to write one."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        """Nothing to compare."""
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Nothing was stored."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> NoReturn:
+        """Never wanted."""
+        raise AssertionError("kopf wants to write its last-handled state; only on.event handlers may be registered")
+
+
+class _TripwireProgress(kopf.ProgressStorage):
+    """Remembers no progress of handlers; refuses to write any."""
+
+    def fetch(self, *, key: Any, body: kopf.Body) -> None:
+        """Nothing was stored."""
+
+    def store(self, *, key: Any, record: Any, body: kopf.Body, patch: kopf.Patch) -> NoReturn:
+        """Never wanted."""
+        raise AssertionError("kopf wants to write a handler's progress; only on.event handlers may be registered")
+
+    def purge(self, *, key: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Nothing to purge."""
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> NoReturn:
+        """Never wanted."""
+        raise AssertionError("kopf wants to touch an object; only on.event handlers may be registered")
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """Nothing to clear."""
+        return essence
+
+
+class _Stream:
+    """A response's stream that tells of each chunk."""
+
+    def __init__(self, stream: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
+        self._stream = stream
+        self._heard = heard
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """What kopf reads watches with."""
+        async for chunk in self._stream.iter_chunked(size):
+            self._heard()
+            yield chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _handler(store: ResourceStore) -> Callable[..., Any]:
+    async def on_event(event: kopf.RawEvent, **_: Any) -> None:
+        # An exception here would be logged and dropped by kopf, so there is nothing here that could fail but a broken subscriber.
+        body = cast(dict[str, Any], event["object"])
+        if event["type"] == "DELETED":
+            store.remove(body)
+        else:
+            store.put(body)
+
+    return on_event
+
+
+def _title(resource: Resource) -> str:
+    return f"{resource.plural}.{resource.group}"
+
+
+def _plural(request: aiohttp.ClientRequest) -> str:
+    """For metrics of requests that are not about our kinds: CRDs, discovery."""
+    last = request.url.path.rsplit("/", 1)[-1]
+    return last if last == "customresourcedefinitions" else "discovery"
+
+
+def _ending(task: asyncio.Task[Any]) -> str:
+    if task.cancelled():
+        return f"{task.get_name()} was cancelled"
+    error = task.exception()
+    return f"{task.get_name()}: {type(error).__name__}: {error}" if error else f"{task.get_name()} ended"
