@@ -67,9 +67,7 @@ def _key(module: Path, *extra: str) -> str:
     for name in sorted(p for p in module.rglob("*") if p.suffix in {".go", ".mod", ".sum"}):
         digest.update(f"{name.relative_to(module)}\0".encode())
         digest.update(hashlib.sha256(name.read_bytes()).digest())
-    environment = subprocess.run(
-        ["go", "env", "-json", "GOOS", "GOARCH", "CGO_ENABLED"], capture_output=True, text=True, check=True
-    )
+    environment = subprocess.run(["go", "env", "-json", "GOOS", "GOARCH"], capture_output=True, text=True, check=True)
     for text in (go_version(), json.dumps(json.loads(environment.stdout), sort_keys=True), *extra):
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()[:20]
@@ -88,11 +86,11 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
 
 
-def _go_build(title: str, module: Path, output: Path, package: str, *flags: str, cgo: bool | None = None) -> None:
+def _go_build(title: str, module: Path, output: Path, package: str, *flags: str) -> None:
     environment = dict(os.environ)
     environment.pop("GOFLAGS", None)
-    if cgo is not None:
-        environment["CGO_ENABLED"] = "1" if cgo else "0"
+    # Static programs: they need no C compiler to be built and no C library to run, so pods can use them too (DNS, pause).
+    environment["CGO_ENABLED"] = "0"
     command = ["go", "build", "-v", "-trimpath", "-mod=readonly", *flags, "-o", str(output), package]
     tail: deque[str] = deque(maxlen=25)
     with step(title) as shown:
@@ -165,7 +163,7 @@ def components() -> Path:
         try:
             title = f"building Kubernetes {KUBERNETES_VERSION} from Go modules (8-10 minutes the first time)"
             _go_build(title, module, work / "kubernetes", ".", f"-ldflags={_LDFLAGS}")
-            _go_build("building the pause program", module, work / "pause", "./pause", "-ldflags=-s -w", cgo=False)
+            _go_build("building the pause program", module, work / "pause", "./pause", "-ldflags=-s -w")
             for name in COMPONENTS:
                 (work / name).symlink_to("kubernetes")
             _publish(target, work)
@@ -193,7 +191,6 @@ def _tool(name: str, package: str) -> Path:
                 work / name,
                 package,
                 "-ldflags=-s -w",
-                cgo=False,
             )
             _publish(target, work)
         finally:
