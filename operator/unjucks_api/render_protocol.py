@@ -2,20 +2,64 @@
 
     POST /v1/analyze   AnalyzeRequest -> AnalyzeResponse     parse every template of a tree, list what can be generated
     POST /v1/render    RenderRequest  -> RenderResponse      run one action with variables, return the files
-    GET  /healthz                                             plain HTTP on another port, for the kubelet
+    GET  /healthz, /readyz                                    plain HTTP on another port, for the kubelet
 
-Bytes travel as base64 text. A response that is not HTTP 200 is an ``ErrorResponse``. Both sides treat the other's data as
-untrusted: sizes are bounded by the models, and the operator checks every path and digest again. Pure models, no I/O.
+Bytes travel as base64 text. A response that is not HTTP 200 is an ``ErrorResponse`` (status 422: the task itself failed; 429 and
+503: busy or ending, try another renderer; 404: see below). Both sides treat the other's data as untrusted: sizes are bounded by
+the models, and the operator checks every path and digest again.
+
+A renderer keeps trees that it has seen. A RenderRequest without ``files`` means "the tree of this digest that you have"; a
+renderer that has it no more answers 404 with reason SourceNotFound and retryable, and the caller sends the files along.
+Pure models, no I/O.
 """
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from unjucks_api.reasons import Reason
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
+ANALYZE_PATH = "/v1/analyze"
+RENDER_PATH = "/v1/render"
+
+MAX_MESSAGE = 4096
+MAX_MESSAGES = 200
+MAX_PROBLEMS = 1000
+
+TASK_FAILURES = frozenset(
+    {
+        Reason.TEMPLATE_ERROR,
+        Reason.UNDEFINED_VARIABLE,
+        Reason.TEMPLATE_NOT_FOUND,
+        Reason.TEMPLATES_INVALID,
+        Reason.NO_TEMPLATES,
+        Reason.VARIABLES_INVALID,
+        Reason.VARIABLES_MISSING,
+        Reason.PATH_NOT_FOUND,
+        Reason.PATH_REJECTED,
+        Reason.OUTPUT_COLLISION,
+        Reason.ANCHOR_NOT_FOUND,
+        Reason.CONFLICT,
+        Reason.NOT_PERMITTED,
+        Reason.LIMIT_EXCEEDED,
+        Reason.OUTPUT_TOO_LARGE,
+        Reason.ARCHIVE_INVALID,
+        Reason.ARCHIVE_TOO_LARGE,
+        Reason.MANIFEST_MISMATCH,
+    }
+)
+"""The reasons with which a task itself can fail; a renderer that claims another one is not believed."""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+
+
+# Cut, not refused: that a template has a name of 5000 characters must not hide what is wrong with it.
+Text = Annotated[str, AfterValidator(_cut)]
+Texts = Annotated[list[Text], AfterValidator(lambda texts: texts[:MAX_MESSAGES])]
 
 Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
@@ -79,13 +123,16 @@ class Variable(Message):
 
 
 class Problem(Message):
-    """Something wrong in a template set, with its place. ``severity`` is ``error`` or ``warning``."""
+    """Something wrong in a template set, with its place. ``severity`` is ``error`` or ``warning``. Long texts are cut."""
 
-    path: str
+    path: Text
     line: int = 0
     column: int = 0
-    message: str
-    severity: str = "error"
+    message: Text
+    severity: str = Field(default="error", pattern="^(error|warning)$")
+
+
+Problems = Annotated[list[Problem], AfterValidator(lambda found: found[:MAX_PROBLEMS])]
 
 
 class Action(Message):
@@ -100,7 +147,7 @@ class Action(Message):
     files: int
     variables: list[Variable] = Field(default_factory=list)
     inferred: list[str] = Field(default_factory=list)
-    problems: list[Problem] = Field(default_factory=list)
+    problems: Problems = Field(default_factory=list)
     deprecated: bool = False
     schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
 
@@ -116,36 +163,55 @@ class AnalyzeResponse(Message):
     digest: str
     files: list[SourceFile]
     actions: list[Action]
-    problems: list[Problem] = Field(default_factory=list)
+    problems: Problems = Field(default_factory=list)
     engine_version: str
     cpu_seconds: float = 0.0
 
 
+class Policy(Message):
+    """What templates may do, from ``spec.policy`` of a TemplateRegistry: globs of paths, changes inside files, ``force: true``."""
+
+    allow_paths: list[str] = Field(default_factory=lambda: ["**"], max_length=100)
+    deny_paths: list[str] = Field(default_factory=list, max_length=100)
+    allow_inject: bool = True
+    allow_force: bool = True
+
+
 class RenderRequest(Message):
-    """Run ``generator``/``action`` of ``files`` (a normalised tree whose digest is ``digest``) with ``variables``."""
+    """Run ``generator``/``action`` of ``files`` (a normalised tree whose digest is ``digest``) with ``variables``.
+
+    No ``files``: the renderer uses the tree of that digest which it keeps, or answers SourceNotFound (see the module's text).
+    """
 
     task: str = Field(max_length=256, description="idempotency key; for logs only")
     digest: str
-    files: list[SourceFile]
+    files: list[SourceFile] = Field(default_factory=list)
     generator: str
     action: str
     variables: dict[str, Any] = Field(default_factory=dict)
     sensitive: list[str] = Field(default_factory=list, description="dotted names of variables that came from Secrets")
     base: list[SourceFile] = Field(default_factory=list, description="existing files, for inject and unlessExists")
+    previous: dict[str, str] = Field(default_factory=dict, description="path -> sha256 of what the last run wrote")
+    on_conflict: str = Field(default="conflict", pattern="^(conflict|overwrite|skip)$")
+    shared_schema: dict[str, Any] = Field(default_factory=dict, description="as in the AnalyzeRequest")
+    policy: Policy = Policy()
     engine: EngineOptions = EngineOptions()
     limits: Limits = Limits()
 
 
 class OutputFile(Message):
-    """One generated file. ``action`` is created, updated, unchanged, skipped or removed; skipped ones have no content."""
+    """One generated file. Skipped ones have no content; a conflicted one exists with other content that may not be changed.
+
+    ``sha256`` is the hex digest of the content, ``size`` its length.
+    """
 
     path: str = Field(min_length=1, max_length=1024)
     content: Base64 = ""
     mode: int = 0o644
     size: int = Field(ge=0)
     sha256: str
-    action: str = "created"
-    template: str = ""
+    action: str = Field(default="created", pattern="^(created|updated|unchanged|skipped|conflicted|removed)$")
+    template: Text = ""
     sensitive: bool = False
 
 
@@ -153,8 +219,8 @@ class RenderResponse(Message):
     """All files of one run, sorted by path, and what it cost."""
 
     files: list[OutputFile]
-    warnings: list[str] = Field(default_factory=list)
-    messages: list[str] = Field(default_factory=list)
+    warnings: Texts = Field(default_factory=list)
+    messages: Texts = Field(default_factory=list)
     engine_version: str
     cpu_seconds: float
     wall_seconds: float
@@ -162,12 +228,15 @@ class RenderResponse(Message):
 
 
 class ErrorResponse(Message):
-    """A failure. ``retryable``: the same task may succeed elsewhere or later (busy, shutting down)."""
+    """A failure. ``retryable``: the same task may succeed elsewhere or later (busy, shutting down).
+
+    ``limit`` names the one that was exceeded: memory, cpu, time, output, files, source, work or depth.
+    """
 
     reason: Reason
-    message: str
-    path: str = ""
+    message: Text
+    path: Text = ""
     line: int = 0
     column: int = 0
-    limit: str = ""
+    limit: str = Field(default="", max_length=64)
     retryable: bool = False

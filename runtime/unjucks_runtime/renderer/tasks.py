@@ -1,0 +1,326 @@
+"""What a child does: analyse a tree, or render one action of it. Bytes in, bytes out, no I/O; failures are ``TaskFailure``.
+
+Runs inside the confinement on data of which nothing is trusted. Everything that it may need is imported here at the top, and
+``warm_up`` runs it all once in the zygote, because a child can load nothing any more. Called by ``child`` and ``zygote``.
+"""
+
+import base64
+import gc
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+import unjucks_engine
+from unjucks_api.reasons import Reason
+from unjucks_api.render_protocol import (
+    MAX_MESSAGE,
+    AnalyzeRequest,
+    AnalyzeResponse,
+    EngineOptions,
+    ErrorResponse,
+    OutputFile,
+    RenderRequest,
+    RenderResponse,
+    SourceFile,
+)
+from unjucks_api.tree import PathRejectedError, check_collisions, check_path, tree_digest
+from unjucks_runtime.generator.errors import GenerationError
+from unjucks_runtime.generator.generate import generate
+from unjucks_runtime.generator.load import check_folder, load_tree
+from unjucks_runtime.generator.model import TemplateSet
+from unjucks_runtime.generator.options import Options
+from unjucks_runtime.generator.result import Status
+from unjucks_runtime.sources.archive import ArchiveLimits, unpack_tar_gz
+
+Tree = Mapping[str, tuple[bytes, int]]
+
+_M = TypeVar("_M", bound=BaseModel)
+_MIN_SECRET = 4
+_MASK = "***"
+
+
+class TaskFailure(Exception):
+    """The task cannot be done; ``response`` says why."""
+
+    def __init__(self, response: ErrorResponse) -> None:
+        super().__init__(response.message)
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A template set that was parsed before the task came, with the options it was parsed with."""
+
+    template_set: TemplateSet
+    setting: "Setting"
+
+
+class Setting(BaseModel):
+    """What besides the tree decides how a set is parsed; ``LOAD`` tasks carry it."""
+
+    engine: EngineOptions = EngineOptions()
+    shared_schema: dict[str, Any] = {}
+
+
+def _encoded(reason: Reason, message: str, limit: str) -> bytes:
+    return ErrorResponse(reason=reason, message=message, limit=limit).model_dump_json().encode()
+
+
+# Made beforehand: when they are needed there is no memory or no stack left.
+OUT_OF_MEMORY = _encoded(Reason.LIMIT_EXCEEDED, "the task needed more memory than it may have", "memory")
+TOO_DEEP = _encoded(Reason.LIMIT_EXCEEDED, "the templates or their data are nested too deeply", "depth")
+
+
+def engine_version() -> str:
+    """The version of the engine, which results depend on."""
+    return str(getattr(unjucks_engine, "__version__", "0"))
+
+
+def broken(message: str) -> TaskFailure:
+    """The task itself is not as it has to be; the server should not have sent it."""
+    return TaskFailure(ErrorResponse(reason=Reason.INTERNAL_ERROR, message=message))
+
+
+def failure(error: GenerationError) -> TaskFailure:
+    """The generator's error as the protocol has it."""
+    place = error.place
+    return TaskFailure(
+        ErrorResponse(
+            reason=error.reason,
+            message=error.message,
+            path=place.path,
+            line=place.line,
+            column=place.column,
+            limit=error.limit[:64],
+        )
+    )
+
+
+# --- analyse ----------------------------------------------------------------------------------------------------------------
+
+
+def analyze(request: bytes) -> bytes:
+    """AnalyzeRequest -> AnalyzeResponse, both JSON."""
+    task = _parse(AnalyzeRequest, request)
+    try:
+        files = _below(_source_tree(task), task.path)
+        loaded = load_tree(files, options=_options(Setting(engine=task.engine, shared_schema=task.shared_schema)))
+    except GenerationError as error:
+        raise failure(error) from None
+    answer = AnalyzeResponse(
+        digest=tree_digest(files),
+        files=[SourceFile(path=path, content=_encode(files[path][0]), mode=files[path][1]) for path in sorted(files)],
+        actions=[action.catalogue() for action in loaded.actions],
+        problems=list(loaded.problems),
+        engine_version=engine_version(),
+    )
+    return _dump(answer)
+
+
+def _source_tree(task: AnalyzeRequest) -> dict[str, tuple[bytes, int]]:
+    if task.archive is not None:
+        if task.files:
+            raise broken("the request has both files and an archive")
+        limits = ArchiveLimits(bytes=task.limits.source_bytes, files=task.limits.files)
+        return unpack_tar_gz(base64.b64decode(task.archive), limits)
+    if len(task.files) > task.limits.files:
+        raise GenerationError(
+            Reason.ARCHIVE_TOO_LARGE,
+            f"the source has {len(task.files)} files; {task.limits.files} are allowed",
+            limit="files",
+        )
+    files = _decode_tree(task.files)
+    size = sum(len(content) for content, _ in files.values())
+    if size > task.limits.source_bytes:
+        raise GenerationError(
+            Reason.ARCHIVE_TOO_LARGE,
+            f"the source has {size} bytes; {task.limits.source_bytes} are allowed",
+            limit="source",
+        )
+    return files
+
+
+def _below(files: Tree, folder: str) -> dict[str, tuple[bytes, int]]:
+    """The part of the tree below ``folder``, which becomes its root: what lies beside it changes no digest."""
+    if folder.strip("/") in ("", "."):
+        return dict(files)
+    prefix = check_folder(folder) + "/"
+    inside = {path[len(prefix) :]: item for path, item in files.items() if path.startswith(prefix)}
+    if not inside:
+        raise GenerationError(Reason.PATH_NOT_FOUND, f"there is no folder {folder[:200]!r} in the source")
+    return inside
+
+
+# --- render -----------------------------------------------------------------------------------------------------------------
+
+
+def prepare(files: Tree, setting: bytes) -> Prepared:
+    """Parse a tree once for many renders. ``setting`` is JSON of ``Setting``."""
+    known = _parse(Setting, setting)
+    try:
+        return Prepared(load_tree(files, options=_options(known), check=False), known)
+    except GenerationError as error:
+        raise failure(error) from None
+
+
+def render(request: bytes, source: Tree | Prepared) -> bytes:
+    """RenderRequest (without files) -> RenderResponse, both JSON; costs are filled in by the server."""
+    task = _parse(RenderRequest, request)
+    hide = _Redaction(task.variables, task.sensitive)
+    try:
+        if isinstance(source, Prepared):
+            loaded = source.template_set
+        else:
+            setting = Setting(engine=task.engine, shared_schema=task.shared_schema)
+            loaded = load_tree(source, options=_options(setting), check=False)
+        result = generate(
+            loaded,
+            task.generator,
+            task.action,
+            task.variables,
+            base=_decode_tree(task.base),
+            options=_run_options(task),
+        )
+    except GenerationError as error:
+        refused = failure(error)
+        response = refused.response
+        hidden = {"message": hide(response.message), "path": hide(response.path)}
+        raise TaskFailure(response.model_copy(update=hidden)) from None
+    files = [
+        OutputFile(
+            path=file.path,
+            content="" if file.status is Status.SKIPPED else _encode(file.content),
+            mode=file.mode,
+            size=len(file.content),
+            sha256=file.sha256,
+            action=file.status.value,
+            template=file.template,
+            sensitive=file.sensitive,
+        )
+        for file in result.files
+    ]
+    answer = RenderResponse(
+        files=files,
+        warnings=[hide(text) for text in result.warnings],
+        messages=[hide(text) for text in result.messages],
+        engine_version=engine_version(),
+        cpu_seconds=0.0,
+        wall_seconds=0.0,
+        max_rss_bytes=0,
+    )
+    return _dump(answer)
+
+
+def _options(setting: Setting) -> Options:
+    return Options(engine=setting.engine)
+
+
+def _run_options(task: RenderRequest) -> Options:
+    return Options(
+        engine=task.engine,
+        limits=task.limits,
+        on_conflict=task.on_conflict,
+        allow_force=task.policy.allow_force,
+        allow_inject=task.policy.allow_inject,
+        allow_paths=tuple(task.policy.allow_paths),
+        deny_paths=tuple(task.policy.deny_paths),
+        previous=task.previous,
+        sensitive=tuple(task.sensitive),
+    )
+
+
+class _Redaction:
+    """Takes the texts of sensitive variables out of messages: a second line behind the generator's own care."""
+
+    def __init__(self, variables: Mapping[str, Any], sensitive: Iterable[str]) -> None:
+        found: set[str] = set()
+        for name in sensitive:
+            value: Any = variables
+            for part in name.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            _collect(value, found)
+        self._texts = sorted(found, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._texts:
+            text = text.replace(secret, _MASK)
+        return text[:MAX_MESSAGE]
+
+
+def _collect(value: Any, found: set[str]) -> None:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str) and len(item) >= _MIN_SECRET:
+            found.add(item)
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+
+
+# --- both -------------------------------------------------------------------------------------------------------------------
+
+
+def _parse(model: type[_M], request: bytes) -> _M:
+    try:
+        return model.model_validate_json(request)
+    except ValidationError as error:
+        raise broken(f"the task does not hold the protocol ({error.error_count()} errors)") from None
+
+
+def _decode_tree(files: Iterable[SourceFile]) -> dict[str, tuple[bytes, int]]:
+    """The files as a tree; a refused or doubled path raises GenerationError."""
+    tree: dict[str, tuple[bytes, int]] = {}
+    try:
+        for file in files:
+            path = check_path(file.path)
+            if path in tree:
+                raise PathRejectedError(f"path {path[:120]!r} is there twice")
+            tree[path] = (base64.b64decode(file.content), 0o755 if file.mode & 0o100 else 0o644)
+        check_collisions(tree)
+    except PathRejectedError as error:
+        raise GenerationError(Reason.PATH_REJECTED, str(error)) from None
+    except ValueError:
+        raise GenerationError(Reason.ARCHIVE_INVALID, "a file's content is not base64") from None
+    return tree
+
+
+def _encode(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _dump(model: BaseModel) -> bytes:
+    return model.__pydantic_serializer__.to_json(model, by_alias=True)
+
+
+_SAMPLE = {
+    "_templates/warm/up/action.yaml": b"schema:\n  type: object\n  properties:\n    name: {type: string, pattern: '^[a-z]+$'}\n",
+    "_templates/warm/up/one.txt.njk": b"---\nto: out/{{ name }}.txt\n---\nHello {{ name | upper }}{% if name %}!{% endif %}\n",
+    "_templates/warm/up/two.txt.njk": b"{% for i in [1, 2] %}{{ i }}{{ missing }}{% endfor %}\n",
+    "_templates/warm/bad/broken.txt.njk": b"{% if %}\n",
+}
+
+
+def warm_up() -> None:
+    """Run everything once, right and wrong, so that nothing is left to be imported or compiled inside a child."""
+    files = [SourceFile(path=path, content=_encode(content)) for path, content in _SAMPLE.items()]
+    tree = {path: (content, 0o644) for path, content in _SAMPLE.items()}
+    analyze(AnalyzeRequest(files=files).model_dump_json().encode())
+    for undefined in ("Empty", "Error"):
+        for variables in ({"name": "a"}, {"name": 1}, {}):
+            request = RenderRequest(
+                task="warm-up",
+                digest="",
+                generator="warm",
+                action="up",
+                variables=variables,
+                engine=EngineOptions(undefined=undefined),
+            )
+            try:
+                render(request.model_dump_json().encode(), tree)
+            except TaskFailure:
+                pass  # some of these are meant to fail
+    gc.collect()
