@@ -105,6 +105,20 @@ def merge_conditions(
     return merged
 
 
+def paused_status(status: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
+    """``status`` as it is, with the condition Paused. The generation stays: a pause must not make an old Ready look new."""
+    conditions = [
+        Condition(ConditionType(item["type"]), item["status"], Reason(item["reason"]), item.get("message", ""))
+        for item in status.get("conditions") or ()
+        if item["type"] != ConditionType.PAUSED
+    ] or [Condition(ConditionType.READY, "False", Reason.PAUSED, "never reconciled")]
+    text = "reconciliation is switched off by annotation"
+    conditions.append(Condition(ConditionType.PAUSED, "True", Reason.PAUSED, text))
+    generation = int(status.get("observedGeneration") or 0)
+    merged = merge_conditions(status.get("conditions") or (), conditions, generation=generation, now=now)
+    return {**status, "observedGeneration": generation, "conditions": merged}
+
+
 def find_condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any] | None:
     """The condition of that type in ``status``, or None."""
     for item in status.get("conditions") or ():

@@ -39,9 +39,6 @@ class Children(Protocol):
     async def apply(self, manifest: Manifest, manager: str) -> object:
         """Bring the child to this state, with no request when it is there already."""
 
-    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> object:
-        """Delete exactly the child with that UID."""
-
 
 class TenantRecords(Protocol):
     """The tenants' part of the database; ``database.tenants.Tenants``."""
@@ -49,7 +46,7 @@ class TenantRecords(Protocol):
     async def ensure(self, uid: str, name: str) -> Any:
         """Role, mapping row and grants."""
 
-    async def retire(self, uid: str) -> Any:
+    async def retire(self, uid: str, name: str) -> Any:
         """A tombstone: nobody uses the identity any more, the rows stay."""
 
     async def drop(self, uid: str) -> Any:
@@ -121,13 +118,13 @@ class Effects:
             case Apply(manifest, manager):
                 await self._children.apply(manifest, manager)
             case Delete(kind, namespace, name, uid):
-                await self._children.delete(BY_KIND[kind], namespace, name, uid=uid)
+                await self._api.delete(BY_KIND[kind], name, namespace, uid=uid)
             case IssueCertificate(manifest, identity):
                 await self._children.apply(_with_certificate(manifest, self._issue(identity)), names.MANAGER_RENDERER)
             case EnsureDatabase(uid, name):
                 outcome.results["database"] = await self._tenants.ensure(uid, name)
-            case RetireDatabase(uid):
-                await self._tenants.retire(uid)
+            case RetireDatabase(uid, name):
+                await self._tenants.retire(uid, name)
             case DropDatabase(uid):
                 await self._tenants.drop(uid)
             case SetFinalizers(finalizers):

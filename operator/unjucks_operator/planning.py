@@ -52,6 +52,7 @@ class RetireDatabase:
     """Take the tenant's database identity out of use and keep its rows (a tombstone)."""
 
     uid: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,9 @@ class Renderer:
     """How long renderers stay after the last job, in seconds. Default 5 minutes. Shorter saves memory, longer avoids
     cold starts."""
 
-    start_timeout: Positive = 120.0
-    """How long a job waits for a renderer to become ready before it is reported, in seconds. Default 2 minutes."""
-
-    connect_timeout: Positive = 5.0
-    """How long connecting to a renderer may take, in seconds. Default 5."""
+    busy_wait: Positive = 10.0
+    """How long one run waits for a place in a busy renderer before it is reported as Queued and tried again, in seconds. Default
+    10."""
 
     certificate_lifetime: Positive = 30 * 86400.0
     """Validity of the renderers' certificates, in seconds. Default 30 days."""

@@ -102,7 +102,7 @@ def is_finished(job: GenerationJob) -> bool:
 def plan_job(job: GenerationJob, observed: JobObserved) -> Decision:
     """The one decision for now. Raises Waiting for dependencies, Terminal for inputs that cannot work."""
     if is_finished(job):
-        return Done(_delete_at(job))
+        return Done(delete_at(job))
     if job.spec.cancel:
         return Stop(Reason.CANCELLED, "spec.cancel: the job was cancelled")
     if job.spec.suspend:
@@ -199,7 +199,8 @@ def _freeze(job: GenerationJob, registry: TemplateRegistry, action: Action, obse
     )
 
 
-def _delete_at(job: GenerationJob) -> datetime | None:
+def delete_at(job: GenerationJob) -> datetime | None:
+    """When the time to live of a finished job ends; None when it stays."""
     failed = find_condition(job.status, ConditionType.FAILED) is not None
     ttl = job.ttl_after_failure if failed else job.ttl_after_success
     ended = job.status.get("completionTime")

@@ -85,7 +85,7 @@ def compute_failed(
     return _with_conditions(registry, status, conditions, now)
 
 
-def compute_kept(registry: TemplateRegistry, *, suspended: bool, paused: bool, now: datetime) -> dict[str, Any]:
+def compute_kept(registry: TemplateRegistry, *, suspended: bool, now: datetime) -> dict[str, Any]:
     """The status when nothing was to be read: as before, at this generation, with the switches shown."""
     switches = (ConditionType.SUSPENDED, ConditionType.PAUSED, ConditionType.RECONCILING)
     conditions = [
@@ -94,9 +94,7 @@ def compute_kept(registry: TemplateRegistry, *, suspended: bool, paused: bool, n
         if item["type"] not in switches
     ]
     if not conditions:
-        conditions.append(
-            Condition(ConditionType.READY, "False", Reason.SUSPENDED if suspended else Reason.PAUSED, "never read")
-        )
+        conditions.append(Condition(ConditionType.READY, "False", Reason.SUSPENDED, "never read"))
     if suspended:
         conditions.append(
             Condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: the source is not read")

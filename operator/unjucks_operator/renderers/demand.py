@@ -47,6 +47,11 @@ class DemandBoard:
         entry = self._entries.get(tenant_uid)
         return (len(entry.active), entry.last) if entry else (0, None)
 
+    def keys(self, tenant_uid: str) -> tuple[Hashable, ...]:
+        """The active keys: those to wake when a renderer has become ready."""
+        entry = self._entries.get(tenant_uid)
+        return tuple(entry.active) if entry else ()
+
     def forget(self, tenant_uid: str) -> None:
         """The tenant is gone."""
         self._entries.pop(tenant_uid, None)

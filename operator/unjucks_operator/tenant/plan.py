@@ -174,7 +174,7 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
         ),
     ]
     if has_database:
-        stages.append(Stage("database", (RetireDatabase(scope.tenant.uid),)))
+        stages.append(Stage("database", (RetireDatabase(scope.tenant.uid, scope.tenant.name),)))
     if keep:
         leftovers = chain.from_iterable(
             _existing(observed, kind, {names.RENDERER}) for kind in ("Secret", "ServiceAccount")

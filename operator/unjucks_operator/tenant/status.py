@@ -43,7 +43,6 @@ def compute_status(
     outcome: Outcome,
     observed: Observed,
     *,
-    paused: bool,
     now: datetime,
 ) -> dict[str, Any]:
     """The whole status. Equal facts give equal bytes, so an unchanged state is never written."""
@@ -55,10 +54,6 @@ def compute_status(
             Condition(
                 ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: no job starts, no renderer runs"
             )
-        )
-    if paused:
-        conditions.append(
-            Condition(ConditionType.PAUSED, "True", Reason.PAUSED, "reconciliation is switched off by annotation")
         )
     return _facts(scope, observed) | {
         "observedGeneration": tenant.generation,

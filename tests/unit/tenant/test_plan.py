@@ -250,7 +250,7 @@ def test_retain_keeps_namespaces_isolation_and_rows() -> None:
     plan = plan_teardown(deleting(), observed(children=CHILDREN))
     deleted = {action.kind for action in plan.actions if isinstance(action, Delete)}
     assert deleted == {"RoleBinding", "Deployment", "Secret"}
-    assert RetireDatabase(tenant().uid) in plan.actions
+    assert RetireDatabase(tenant().uid, "acme") in plan.actions
     assert not any(isinstance(action, DropDatabase) for action in plan.actions)
 
 

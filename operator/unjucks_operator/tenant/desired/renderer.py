@@ -49,6 +49,7 @@ def build_deployment(scope: Scope, replicas: int) -> Manifest:
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": 120,
             "selector": {"matchLabels": selector},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {

@@ -1,0 +1,245 @@
+"""One run of a GenerationJob, from claim to publication. At-least-once execution, at most one publication.
+
+    claim (ledger) → observe the output → render → record the intent → compare-and-set the output → record the publication
+
+Where a run stopped before, it goes on: ``database.ledger`` says why nothing is published twice or lost. Called by ``job.reconcile``,
+which turns the result, or the error, into status.
+"""
+
+import base64
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from unjucks_api import names
+from unjucks_api.reasons import Reason
+from unjucks_api.render_protocol import Limits, RenderRequest, RenderResponse
+from unjucks_api.v1alpha1.generation_job import GenerationJob
+from unjucks_api.v1alpha1.tenant import Tenant
+from unjucks_operator.config import Config
+from unjucks_operator.database.ledger import Claim, Ledger, RunState
+from unjucks_operator.errors import Terminal, Waiting
+from unjucks_operator.job.desired.config_map import (
+    MANIFEST_KEY,
+    File,
+    build_manifest,
+    build_output,
+    manifest_digest,
+)
+from unjucks_operator.job.plan import Run
+from unjucks_operator.job.publish import observe_output, publish_output
+from unjucks_operator.job.status import Progress
+from unjucks_operator.kube.api import KubeApi, Manifest
+from unjucks_operator.renderers.client import RendererClient
+from unjucks_operator.storage import TemplateStorage
+
+LeaseRenderer = Callable[[GenerationJob, Run, int], AbstractAsyncContextManager[RendererClient]]
+"""(job, run, attempt) → a renderer of the job's tenant, warm or fresh."""
+
+
+class RunFailed(Terminal):
+    """The ledger says that this run has failed already, for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run happens: the tenant and its database role."""
+
+    tenant: Tenant
+    role: str
+
+
+class Execution:
+    """Runs jobs. ``holder`` names this incarnation of the operator in the ledger."""
+
+    def __init__(
+        self,
+        *,
+        api: KubeApi,
+        ledger: Ledger,
+        storage: TemplateStorage,
+        lease: LeaseRenderer,
+        config: Config,
+        holder: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._ledger = ledger
+        self._storage = storage
+        self._lease = lease
+        self._config = config
+        self._holder = holder
+        self._clock = clock
+
+    async def run(
+        self, job: GenerationJob, run: Run, place: Place, progress: Progress, on_started: Callable[[], Awaitable[None]]
+    ) -> Reason:
+        """Run it. Fills ``progress``; returns Succeeded, UpToDate or DryRunComplete; raises what stopped it.
+
+        ``on_started`` is awaited when a renderer has taken the run.
+        """
+        if job.spec.dry_run:
+            response = await self._render(job, run, place, progress, on_started)
+            progress.files = to_files(response, None)
+            return Reason.DRY_RUN_COMPLETE
+        output = job.spec.output
+        if output is None or output.config_map is None:
+            raise Terminal("spec.output says no place for the files")
+        claim = await self._claim(job, run, place)
+        progress.attempts = claim.attempt
+        found = await observe_output(self._api, job, output.config_map.name, place.tenant.uid)
+        if not claim.granted or self._published_before(claim, run, found):
+            return await self._finish_published(job, run, place, claim, found, progress)
+        try:
+            response = await self._render(job, run, place, progress, on_started)
+            started = self._clock()
+            progress.files = to_files(response, found)
+            written = [file for file in progress.files if file.action != "skipped"]
+            manifest = build_manifest(
+                written, generator=run.generator, action=run.action, tree=run.tree, engine=response.engine_version
+            )
+            wanted = build_output(
+                namespace=job.namespace,
+                name=output.config_map.name,
+                immutable=output.config_map.immutable,
+                labels=_labels(job, place.tenant),
+                run_key=run.key,
+                files=written,
+                manifest=manifest,
+            )
+            progress.manifest_digest = manifest_digest(manifest)
+            await self._ledger.record_rendered(place.role, job.uid, run.key, claim.attempt, progress.manifest_digest)
+            published = await publish_output(self._api, wanted, found)
+        except Terminal as error:
+            await self._ledger.record_failed(
+                place.role, job.uid, run.key, claim.attempt, error.reason, error.message, final=True
+            )
+            raise
+        await self._record_published(job, run, place, claim, progress.manifest_digest, published.uid)
+        progress.publish_seconds = self._clock() - started
+        return Reason.SUCCEEDED if published.written else Reason.UP_TO_DATE
+
+    async def _claim(self, job: GenerationJob, run: Run, place: Place) -> Claim:
+        claim = await self._ledger.claim(place.role, job.uid, run.key, holder=self._holder)
+        if claim.granted or claim.run.state is not RunState.FAILED:
+            return claim
+        if claim.run.failure_final:
+            raise RunFailed(
+                claim.run.failure_message or "the run failed before",
+                reason=Reason(claim.run.failure_reason or "InternalError"),
+            )
+        return await self._ledger.claim(place.role, job.uid, run.key, holder=self._holder, reopen=claim.run.attempt)
+
+    @staticmethod
+    def _published_before(claim: Claim, run: Run, found: Manifest | None) -> bool:
+        """Whether an earlier attempt published and died before it could say so."""
+        if claim.run.state is not RunState.RENDERED or found is None:
+            return False
+        annotations = found["metadata"].get("annotations") or {}
+        return (
+            annotations.get(names.ANNOTATION_RUN_KEY) == run.key
+            and annotations.get(names.ANNOTATION_MANIFEST_DIGEST) == claim.run.manifest_digest
+        )
+
+    async def _finish_published(
+        self, job: GenerationJob, run: Run, place: Place, claim: Claim, found: Manifest | None, progress: Progress
+    ) -> Reason:
+        progress.manifest_digest = claim.run.manifest_digest or ""
+        annotations = (found or {"metadata": {}})["metadata"].get("annotations") or {}
+        if found is not None and annotations.get(names.ANNOTATION_MANIFEST_DIGEST) == progress.manifest_digest:
+            progress.files, progress.engine_version = read_output(found)
+            if claim.granted:
+                await self._record_published(job, run, place, claim, progress.manifest_digest, found["metadata"]["uid"])
+        return Reason.SUCCEEDED
+
+    async def _record_published(
+        self, job: GenerationJob, run: Run, place: Place, claim: Claim, digest: str, output_uid: str
+    ) -> None:
+        name = job.spec.output.config_map.name if job.spec.output and job.spec.output.config_map else ""
+        output = {"kind": "ConfigMap", "namespace": job.namespace, "name": name, "uid": output_uid}
+        await self._ledger.record_published(place.role, job.uid, run.key, claim.attempt, digest, output)
+
+    async def _render(
+        self, job: GenerationJob, run: Run, place: Place, progress: Progress, on_started: Callable[[], Awaitable[None]]
+    ) -> RenderResponse:
+        files = await self._storage.files(place.role, run.tree)
+        if files is None:
+            raise Waiting(
+                f"the templates {run.tree[:19]} are not stored any more; the registry is read again",
+                reason=Reason.REGISTRY_NOT_READY,
+                after=2.0,
+            )
+        budgets = self._config.jobs
+        request = RenderRequest(
+            task=run.key,
+            digest=run.tree,
+            files=files,
+            generator=run.generator,
+            action=run.action,
+            variables=run.variables,
+            sensitive=list(run.sensitive),
+            engine=run.engine,
+            limits=Limits(
+                wall_seconds=min(job.timeout_seconds, budgets.max_wall_seconds),
+                cpu_seconds=budgets.cpu_seconds,
+                memory_bytes=budgets.memory_bytes,
+                output_bytes=budgets.output_bytes,
+                files=budgets.files,
+                source_bytes=budgets.source_bytes,
+            ),
+        )
+        queued = self._clock()
+        async with self._lease(job, run, progress.attempts) as renderer:
+            started = self._clock()
+            progress.queue_seconds += started - queued
+            await on_started()
+            response = await renderer.render(request)
+        progress.render_seconds = self._clock() - started
+        progress.cpu_seconds = response.cpu_seconds
+        progress.wall_seconds = response.wall_seconds
+        progress.memory_bytes = response.max_rss_bytes
+        progress.engine_version = response.engine_version
+        return response
+
+
+def to_files(response: RenderResponse, found: Manifest | None) -> list[File]:
+    """The response's files, with what each one means for the output that is there: created, updated or unchanged. Pure."""
+    before = {file.path: file.sha256 for file in read_output(found)[0]} if found is not None else {}
+    files = []
+    for item in response.files:
+        if item.action in ("skipped", "removed"):
+            files.append(File(item.path, b"", item.mode, "", "skipped", item.template, item.sensitive))
+            continue
+        content = base64.b64decode(item.content, validate=True)
+        digest = item.sha256.removeprefix("sha256:")
+        known = before.get(item.path)
+        action = "created" if known is None else "unchanged" if known == digest else "updated"
+        files.append(File(item.path, content, item.mode, digest, action, item.template, item.sensitive))
+    return sorted(files, key=lambda file: file.path)
+
+
+def read_output(found: Manifest) -> tuple[list[File], str]:
+    """The files of an output and the engine's version, from its own manifest; nothing when somebody damaged it. Pure."""
+    data: Mapping[str, str] = found.get("data") or {}
+    binary: Mapping[str, str] = found.get("binaryData") or {}
+    try:
+        manifest: dict[str, Any] = orjson.loads(data.get(MANIFEST_KEY, "{}"))
+        files = []
+        for item in manifest.get("files", []):
+            key = item["key"]
+            content = data[key].encode() if key in data else base64.b64decode(binary[key])
+            files.append(File(item["path"], content, int(item["mode"], 8), item["sha256"], "unchanged"))
+        return files, str(manifest.get("engine", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [], ""
+
+
+def _labels(job: GenerationJob, tenant: Tenant) -> dict[str, str]:
+    return names.tenant_labels(tenant.name, tenant.uid, names.COMPONENT_OUTPUT) | {
+        names.LABEL_JOB: job.name,
+        names.LABEL_JOB_UID: job.uid,
+    }

@@ -1,0 +1,37 @@
+"""Reads what a GenerationJob refers to: its variables' sources and the registry's catalogue. Called by ``job.reconcile``."""
+
+import asyncio
+import base64
+from collections.abc import Mapping
+
+from unjucks_api.v1alpha1.generation_job import GenerationJob, VariablesKind
+from unjucks_operator.job.variables import SourceKey
+from unjucks_operator.kube.api import KubeApi
+from unjucks_operator.kube.resources import CONFIG_MAP, SECRET
+
+
+async def read_sources(api: KubeApi, job: GenerationJob) -> dict[SourceKey, Mapping[str, str] | None]:
+    """The text data of every ConfigMap and Secret that ``variablesFrom`` names; None for what does not exist.
+
+    Only in the job's own namespace: a reference cannot name another one.
+    """
+    keys = sorted({(source.kind.value, source.name) for source in job.spec.variables_from})
+    found = await asyncio.gather(*(_read(api, job.namespace, key) for key in keys))
+    return dict(zip(keys, found, strict=True))
+
+
+async def _read(api: KubeApi, namespace: str, key: SourceKey) -> Mapping[str, str] | None:
+    kind, name = key
+    if kind == VariablesKind.SECRET:
+        manifest = await api.get(SECRET, name, namespace)
+        if manifest is None:
+            return None
+        decoded: dict[str, str] = {}
+        for item, data in (manifest.get("data") or {}).items():
+            try:
+                decoded[item] = base64.b64decode(data).decode("utf-8")
+            except UnicodeDecodeError:
+                continue  # no text, so no variable
+        return decoded
+    manifest = await api.get(CONFIG_MAP, name, namespace)
+    return None if manifest is None else dict(manifest.get("data") or {})

@@ -1,0 +1,268 @@
+"""Brings one GenerationJob to its end: observe → plan → run → status. Called by the runner, one run of a job at a time.
+
+What is decided is in ``job.plan``, what a run does in ``job.execute``; here is what happens around it: waiting, progress, cancelling,
+giving up, time to live.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+from unjucks_api.conditions import paused_status
+from unjucks_api.reasons import Reason
+from unjucks_api.render_protocol import Action
+from unjucks_api.v1alpha1.common import InvalidObjectError
+from unjucks_api.v1alpha1.generation_job import GenerationJob
+from unjucks_api.v1alpha1.template_registry import TemplateRegistry
+from unjucks_api.v1alpha1.tenant import DatabaseMode, Tenant
+from unjucks_operator.artifact import artifact_digest, catalog_key
+from unjucks_operator.config import Config
+from unjucks_operator.directory import TenantDirectory
+from unjucks_operator.engine.runner import Result
+from unjucks_operator.engine.store import ObjectKey, ResourceStore
+from unjucks_operator.errors import Conflict, InvalidSpec, Retryable, Terminal, Waiting
+from unjucks_operator.job.execute import Execution
+from unjucks_operator.job.execute import Place as RunPlace
+from unjucks_operator.job.observe import read_sources
+from unjucks_operator.job.plan import Done, JobObserved, Pause, Run, Stop, delete_at, is_finished, plan_job
+from unjucks_operator.job.status import (
+    Place,
+    Progress,
+    compute_failed,
+    compute_pending,
+    compute_running,
+    compute_succeeded,
+    compute_suspended,
+)
+from unjucks_operator.kube.api import KubeApi, Manifest
+from unjucks_operator.kube.resources import GENERATION_JOB
+from unjucks_operator.renderers.client import RenderFailure
+from unjucks_operator.renderers.demand import DemandBoard
+from unjucks_operator.reporting import StatusWriter
+from unjucks_operator.storage import TemplateStorage
+
+ACTION = "RunJob"
+QUIET_SECONDS = 1.0
+"""A run that ends within this time writes its status once, at the end."""
+
+
+class JobReconciler:
+    """The reconcile function of GenerationJobs, with what it needs. Remembers nothing that cannot be lost."""
+
+    def __init__(
+        self,
+        *,
+        api: KubeApi,
+        store: ResourceStore,
+        registries: ResourceStore,
+        directory: TenantDirectory,
+        role_of: Callable[[Tenant], str],
+        storage: TemplateStorage,
+        execution: Execution,
+        demand: DemandBoard,
+        status: StatusWriter,
+        config: Config,
+        inputs_secret: Callable[[], bytes],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._registries = registries
+        self._directory = directory
+        self._role_of = role_of
+        self._storage = storage
+        self._execution = execution
+        self._demand = demand
+        self._status = status
+        self._config = config
+        self._inputs_secret = inputs_secret
+        self._now = now
+        self._wanting: dict[ObjectKey, str] = {}
+        self._lost: dict[str, int] = {}
+        self._changed: dict[ObjectKey, asyncio.Event] = {}
+        store.subscribe(self._notice)
+
+    async def __call__(self, key: ObjectKey) -> Result:
+        """One run."""
+        body = self._store.get(key)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            self._release(key)
+            return Result()
+        try:
+            job = GenerationJob.parse(body)
+        except InvalidObjectError as error:
+            raise InvalidSpec(error.message) from None
+        if job.paused:
+            await self._write(body, paused_status(job.status, now=self._now()))
+            return Result()
+        try:
+            return await self._reconcile(key, job, body)
+        except Conflict:
+            raise  # the object or its output changed meanwhile: nothing to tell, try again at once
+        except (Waiting, Retryable) as error:
+            await self._write(body, compute_pending(job, error, started=None, now=self._now()))
+            raise
+        except Terminal as error:
+            self._release(key)
+            await self._write(body, compute_failed(job, error.reason, error.message, now=self._now()))
+            return Result()
+
+    async def _reconcile(self, key: ObjectKey, job: GenerationJob, body: Manifest) -> Result:
+        if is_finished(job):
+            self._release(key)
+            return await self._expire(job)
+        started, clock = self._now(), asyncio.get_running_loop().time
+        begun = clock()
+        tenant = self._directory.require(job.namespace)
+        role = self._role_of(tenant)
+        if tenant.database_mode is DatabaseMode.NONE:
+            raise Terminal(
+                f"Tenant {tenant.name} has no database (spec.database.mode is None), so no job can be recorded",
+                reason=Reason.TENANT_NOT_READY,
+            )
+        registry, actions = await self._observe_registry(job, role)
+        observed = JobObserved(
+            now=started,
+            tenant_uid=tenant.uid,
+            tenant_suspended=tenant.spec.suspend,
+            registry=registry,
+            actions=actions,
+            sources=await read_sources(self._api, job),
+            inputs_key=hmac.new(self._inputs_secret(), tenant.uid.encode(), hashlib.sha256).digest(),
+        )
+        decision = plan_job(job, observed)
+        progress = Progress(started=started, resolve_seconds=clock() - begun)
+        match decision:
+            case Done():
+                return await self._expire(job)
+            case Stop(reason, message):
+                self._release(key)
+                await self._write(body, compute_failed(job, reason, message, now=self._now()))
+                return Result()
+            case Pause(message):
+                self._release(key)
+                await self._write(body, compute_suspended(job, message, now=self._now()))
+                return Result()
+            case Run() as run:
+                self._wanting[key] = tenant.uid
+                self._demand.want(tenant.uid, ("job", key))
+                return await self._run(key, job, body, run, RunPlace(tenant, role), progress)
+
+    async def _run(
+        self, key: ObjectKey, job: GenerationJob, body: Manifest, run: Run, place: RunPlace, progress: Progress
+    ) -> Result:
+        place_in_template, reason = Place(), Reason.SUCCEEDED
+        try:
+            reason, body = await self._watched(key, job, body, run, place, progress)
+            status = compute_succeeded(job, run, progress, reason=reason, now=self._now())
+        except RenderFailure as error:
+            place_in_template = Place(error.path, error.line, error.column, error.limit)
+            status = self._failed(job, run, progress, error, place_in_template)
+        except Terminal as error:
+            status = self._failed(job, run, progress, error, place_in_template)
+        except Retryable as error:
+            if error.reason is not Reason.RENDERER_LOST:
+                raise
+            lost = self._lost[run.key] = self._lost.get(run.key, 0) + 1
+            if lost <= self._config.jobs.retries:
+                raise
+            given_up = Terminal(f"given up after {lost} attempts: {error.message}", reason=Reason.RETRY_LIMIT_REACHED)
+            status = self._failed(job, run, progress, given_up, place_in_template)
+        self._lost.pop(run.key, None)
+        await self._write(self._newest(key, body), status)
+        self._release(key)
+        return Result()
+
+    def _failed(
+        self, job: GenerationJob, run: Run, progress: Progress, error: Terminal, place: Place
+    ) -> dict[str, object]:
+        return compute_failed(
+            job, error.reason, error.message, place=place, run=run, progress=progress, now=self._now()
+        )
+
+    async def _watched(
+        self, key: ObjectKey, job: GenerationJob, body: Manifest, run: Run, place: RunPlace, progress: Progress
+    ) -> tuple[Reason, Manifest]:
+        """Run, tell when it takes long, and stop when the job is cancelled or deleted meanwhile."""
+        rendering = asyncio.Event()
+
+        async def on_started() -> None:
+            rendering.set()
+
+        task = asyncio.create_task(self._execution.run(job, run, place, progress, on_started))
+        changed = self._changed.setdefault(key, asyncio.Event())
+        told = False
+        try:
+            while True:
+                changed.clear()
+                self._stop_if_unwanted(key, job)
+                watcher = asyncio.create_task(changed.wait())
+                await asyncio.wait(
+                    {task, watcher},
+                    timeout=None if told else QUIET_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                watcher.cancel()
+                if task.done():
+                    return task.result(), body
+                if not told and not changed.is_set() and rendering.is_set():
+                    told = True
+                    with suppress(Conflict):  # progress is a courtesy; the end is told in any case
+                        body = await self._write(body, compute_running(job, run, progress, now=self._now()))
+        finally:
+            self._changed.pop(key, None)
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def _stop_if_unwanted(self, key: ObjectKey, job: GenerationJob) -> None:
+        body = self._store.get(key)
+        if body is None or body["metadata"]["uid"] != job.uid or body["metadata"].get("deletionTimestamp"):
+            raise Conflict(f"job {job.name} was deleted while it ran")
+        if (body.get("spec") or {}).get("cancel") and not job.spec.cancel:
+            raise Conflict(f"job {job.name} was cancelled while it ran")  # the next run tells it
+
+    async def _observe_registry(
+        self, job: GenerationJob, role: str
+    ) -> tuple[TemplateRegistry | None, tuple[Action, ...] | None]:
+        body = self._registries.get((job.namespace, job.spec.registry_ref.name))
+        if body is None:
+            return None, None
+        try:
+            registry = TemplateRegistry.parse(body)
+        except InvalidObjectError as error:
+            raise Waiting(error.message, reason=Reason.REGISTRY_NOT_READY) from None
+        digest = artifact_digest(registry)
+        return registry, await self._storage.actions(role, catalog_key(registry, digest)) if digest else None
+
+    async def _expire(self, job: GenerationJob) -> Result:
+        """Delete the job when its time to live is over; otherwise look again then."""
+        end = delete_at(job)
+        if end is None:
+            return Result()
+        left = (end - self._now()).total_seconds()
+        if left > 0:
+            return Result(requeue_after=left + 1.0)
+        await self._api.delete(GENERATION_JOB, job.name, job.namespace, uid=job.uid)
+        return Result()
+
+    async def _write(self, body: Manifest, status: dict[str, object]) -> Manifest:
+        return await self._status.write(GENERATION_JOB, self._store, body, status, action=ACTION)
+
+    def _newest(self, key: ObjectKey, body: Manifest) -> Manifest:
+        """The body for the final status. A spec that changed meanwhile makes a new run; this one is told at its generation."""
+        newest = self._store.get(key)
+        return newest if newest is not None and newest["metadata"]["uid"] == body["metadata"]["uid"] else body
+
+    def _notice(self, key: ObjectKey, _before: Manifest | None, _after: Manifest | None) -> None:
+        event = self._changed.get(key)
+        if event is not None:
+            event.set()
+
+    def _release(self, key: ObjectKey) -> None:
+        uid = self._wanting.pop(key, None)
+        if uid is not None:
+            self._demand.release(uid, ("job", key), self._now())

@@ -1,0 +1,66 @@
+"""Writes status, only when it changed, and tells transitions as Events. Called by the three reconcilers at the end of a run."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from unjucks_api.conditions import ConditionType, find_condition
+from unjucks_operator.engine.store import ResourceStore
+from unjucks_operator.kube.api import KubeApi, Manifest
+from unjucks_operator.kube.events import EventRecorder
+from unjucks_operator.kube.resources import Resource
+
+_log = logging.getLogger(__name__)
+
+# Reasons that belong to every ordinary life and are no warning although Ready is not true.
+_ORDINARY = frozenset(
+    {
+        "Progressing",
+        "Queued",
+        "Running",
+        "RendererStarting",
+        "Suspended",
+        "Deleting",
+        "Blocked",
+        "RegistryNotReady",
+        "Conflict",
+    }
+)
+
+
+class StatusWriter:
+    """One for the process."""
+
+    def __init__(self, api: KubeApi, events: EventRecorder) -> None:
+        self._api = api
+        self._events = events
+
+    async def write(
+        self, resource: Resource, store: ResourceStore, body: Manifest, status: Mapping[str, Any], *, action: str
+    ) -> Manifest:
+        """Make ``status`` the object's status; no request when it is that already. Returns the newest body.
+
+        Raises Conflict when somebody wrote the object since ``body`` was read: the run is repeated on the new state.
+        """
+        before = body.get("status") or {}
+        if before == status:
+            return body
+        metadata = body["metadata"]
+        written = await self._api.patch_status(
+            resource, metadata["name"], metadata.get("namespace"), status, resource_version=metadata["resourceVersion"]
+        )
+        store.put(written)
+        self._tell(body, before, status, action)
+        return written
+
+    def _tell(self, body: Manifest, before: Mapping[str, Any], after: Mapping[str, Any], action: str) -> None:
+        old, new = find_condition(before, ConditionType.READY), find_condition(after, ConditionType.READY)
+        if new is None:
+            return
+        same = old is not None and (old["status"], old["reason"]) == (new["status"], new["reason"])
+        if same or (old is None and new["status"] != "True" and new["reason"] in _ORDINARY):
+            return
+        ordinary = new["status"] == "True" or new["reason"] in _ORDINARY
+        kind = "Normal" if ordinary else "Warning"
+        self._events.record(body, kind, new["reason"], new["message"], action=action)  # type: ignore[arg-type]
+        _log.info("ready is %s", new["status"], extra={"reason": new["reason"], "detail": new["message"]})

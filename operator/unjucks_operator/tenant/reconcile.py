@@ -1,0 +1,180 @@
+"""Brings one Tenant to its spec: observe → plan → apply → status. Called by the runner, for every trigger.
+
+Errors of single steps are written into status first and raised afterwards, so that the queue decides about another try.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from unjucks_api import names
+from unjucks_api.conditions import Condition, ConditionType, merge_conditions, paused_status
+from unjucks_api.reasons import Reason
+from unjucks_api.v1alpha1.common import InvalidObjectError
+from unjucks_api.v1alpha1.tenant import Tenant
+from unjucks_operator.apply import Effects
+from unjucks_operator.config import Config
+from unjucks_operator.engine.runner import Result
+from unjucks_operator.engine.store import ObjectKey, ResourceStore
+from unjucks_operator.errors import Conflict, InvalidSpec
+from unjucks_operator.kube.resources import SECRET, TENANT, Resource
+from unjucks_operator.kube.store import ChildStore
+from unjucks_operator.planning import IssueCertificate, Manifest, Outcome
+from unjucks_operator.renderers.demand import DemandBoard
+from unjucks_operator.reporting import StatusWriter
+from unjucks_operator.tenant.desired import Scope
+from unjucks_operator.tenant.observe import observe_tenant
+from unjucks_operator.tenant.plan import Observed, plan_teardown, plan_tenant
+from unjucks_operator.tenant.status import compute_deleting_status, compute_status
+
+ACTION = "ReconcileTenant"
+
+
+class TenantReconciler:
+    """The reconcile function of Tenants, with what it needs. Remembers nothing that cannot be lost."""
+
+    def __init__(
+        self,
+        *,
+        store: ResourceStore,
+        stores: Mapping[Resource, ChildStore],
+        effects: Effects,
+        status: StatusWriter,
+        demand: DemandBoard,
+        config: Config,
+        authority_serial: Callable[[], str],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._stores = stores
+        self._effects = effects
+        self._status = status
+        self._demand = demand
+        self._config = config
+        self._authority_serial = authority_serial
+        self._now = now
+        self.database_roles: dict[str, str] = {}
+        """Tenants' UIDs whose database part is known to be right, with their roles; the sweep removes what drifted."""
+        self._certificates: dict[str, str] = {}
+
+    async def __call__(self, key: ObjectKey) -> Result:
+        """One run."""
+        body = self._store.get(key)
+        if body is None:
+            return Result()
+        try:
+            tenant = Tenant.parse(body)
+        except InvalidObjectError as error:
+            await self._status.write(TENANT, self._store, body, self._unreadable(body, error.message), action=ACTION)
+            raise InvalidSpec(error.message) from None
+        scope = Scope(tenant, self._config.tiers[tenant.spec.tier.value], self._config)
+        if tenant.deleting:
+            return await self._tear_down(scope, body)
+        if tenant.paused:
+            status = paused_status(body.get("status") or {}, now=self._now())
+            await self._status.write(TENANT, self._store, body, status, action=ACTION)
+            return Result()
+        return await self._build_up(scope, body)
+
+    async def _build_up(self, scope: Scope, body: Manifest) -> Result:
+        tenant = scope.tenant
+        if len(scope.namespaces) > scope.tier.namespaces:
+            return await self._refuse(
+                scope,
+                body,
+                f"spec.namespaces lists {len(scope.namespaces)} namespaces; the tier {tenant.spec.tier.value} has "
+                f"{scope.tier.namespaces}. Remove some, or choose a larger tier",
+            )
+        plan = plan_tenant(scope, self._observe(scope))
+        outcome = await self._effects.carry_out(plan, TENANT, body, self._written)
+        self._remember(scope, plan.actions, outcome)
+        observed = self._observe(scope)
+        body = self._newest(body)
+        status = compute_status(
+            scope,
+            body.get("status") or {},
+            plan,
+            outcome,
+            observed,
+            now=self._now(),
+        )
+        await self._status.write(TENANT, self._store, body, status, action=ACTION)
+        if outcome.stopped is not None:
+            raise outcome.stopped
+        return Result(requeue_after=plan.requeue_after)
+
+    async def _tear_down(self, scope: Scope, body: Manifest) -> Result:
+        if names.FINALIZER_TENANT not in scope.tenant.metadata.finalizers:
+            return Result()
+        plan = plan_teardown(scope, self._observe(scope))
+        # Told before it is done: the last step lets the object go.
+        pending = compute_deleting_status(
+            scope, body.get("status") or {}, Outcome(), self._observe(scope), now=self._now()
+        )
+        if (body.get("status") or {}).get("deletion") is None:
+            body = await self._status.write(TENANT, self._store, body, pending, action="DeleteTenant")
+        outcome = await self._effects.carry_out(plan, TENANT, body, self._written)
+        if outcome.stopped is None:
+            self._forget(scope.tenant.uid)
+            return Result()
+        body = self._newest(body)
+        status = compute_deleting_status(
+            scope, body.get("status") or {}, outcome, self._observe(scope), now=self._now()
+        )
+        await self._status.write(TENANT, self._store, body, status, action="DeleteTenant")
+        raise outcome.stopped
+
+    async def _refuse(self, scope: Scope, body: Manifest, message: str) -> Result:
+        await self._status.write(TENANT, self._store, body, self._unreadable(body, message), action=ACTION)
+        raise InvalidSpec(message)
+
+    def _unreadable(self, body: Manifest, message: str) -> dict[str, object]:
+        previous = body.get("status") or {}
+        generation = int(body["metadata"].get("generation", 0))
+        conditions = [
+            Condition(ConditionType.READY, "False", Reason.INVALID_SPEC, message),
+            Condition(ConditionType.STALLED, "True", Reason.INVALID_SPEC, message),
+        ]
+        merged = merge_conditions(previous.get("conditions") or (), conditions, generation=generation, now=self._now())
+        return {**previous, "observedGeneration": generation, "conditions": merged}
+
+    def _observe(self, scope: Scope) -> Observed:
+        uid = scope.tenant.uid
+        return observe_tenant(
+            scope,
+            self._stores,
+            database_role=self.database_roles.get(uid),
+            demand=self._demand.of(uid),
+            certificate_serial=self._authority_serial(),
+            certificate_signature=self._certificates.get(uid),
+            now=self._now(),
+        )
+
+    def _remember(self, scope: Scope, actions: tuple[object, ...], outcome: Outcome) -> None:
+        uid = scope.tenant.uid
+        if (database := outcome.results.get("database")) is not None and database.usable:
+            self.database_roles[uid] = database.role
+        if (
+            any(isinstance(action, IssueCertificate) for action in actions)
+            and outcome.errors.get("renderers", True) is None
+        ):
+            child = self._stores[SECRET].get(scope.home, names.RENDERER)
+            if child is not None:
+                self._certificates[uid] = child.signature
+
+    def _forget(self, uid: str) -> None:
+        self.database_roles.pop(uid, None)
+        self._certificates.pop(uid, None)
+        self._demand.forget(uid)
+
+    def _written(self, body: Manifest) -> None:
+        self._store.put(body)
+
+    def _newest(self, body: Manifest) -> Manifest:
+        """The body as our own writes left it. Raises Conflict when the spec changed meanwhile: what was done is about the old one."""
+        metadata = body["metadata"]
+        newest = self._store.get((metadata.get("namespace") or "", metadata["name"]))
+        if newest is None or newest["metadata"]["uid"] != metadata["uid"]:
+            raise Conflict(f"Tenant {metadata['name']} went away meanwhile")
+        if newest["metadata"].get("generation") != metadata.get("generation"):
+            raise Conflict(f"Tenant {metadata['name']} was changed meanwhile")
+        return newest
