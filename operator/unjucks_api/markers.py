@@ -110,22 +110,9 @@ class Free(_SchemaMarker):
     """An object whose content is the user's own, kept as it is. ``why`` is what allows it past the lint."""
 
     why: str
-    max_properties: int
 
     def keys(self) -> JsonSchema:
-        return {X_PRESERVE: True, X_FREE_REASON: self.why, "maxProperties": self.max_properties}
-
-
-@dataclass(frozen=True)
-class MapBounds(_SchemaMarker):
-    """How many entries a map may have."""
-
-    max_properties: int
-    min_properties: int = 0
-
-    def keys(self) -> JsonSchema:
-        bounds = {"maxProperties": self.max_properties}
-        return {**bounds, "minProperties": self.min_properties} if self.min_properties else bounds
+        return {X_PRESERVE: True, X_FREE_REASON: self.why}
 
 
 @dataclass(frozen=True)

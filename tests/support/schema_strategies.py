@@ -29,8 +29,6 @@ def values(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
     if schema.get(markers.X_INT_OR_STRING):
         texts = st.from_regex(schema["pattern"], fullmatch=True, alphabet=string.printable)
         return texts | st.integers(schema["minimum"], schema["maximum"])
-            schema["pattern"], fullmatch=True, alphabet=string.printable
-        )
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     match schema.get("type"):

@@ -4,13 +4,14 @@ The cost of CEL rules, the size of objects and the width of ``kubectl get`` all 
 finding has the field's path, the rule's name and what to do. Pure; called by ``__main__`` and the tests.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from unjucks_api import markers
-from unjucks_api.crdgen.crd import build_crd, build_schema, render_yaml
+from unjucks_api.crdgen.crd import build_crd, build_schema
 from unjucks_api.markers import JsonSchema
 from unjucks_api.v1alpha1.common import Object
 
@@ -48,33 +49,27 @@ def check_schema(kind: type[Object], schema: JsonSchema) -> list[Finding]:
     findings = [*_rules(schema, name)]
     for part in ("spec", "status"):
         findings += _walk(schema["properties"][part], f"{name}.{part}", in_status=part == "status")
-    size = len(render_yaml(build_crd(kind, schema)).encode())
+    size = len(json.dumps(build_crd(kind, schema)))
     if size >= MAX_CRD_BYTES:
         findings.append(Finding(name, "crd-size", f"the CRD has {size} bytes; keep it below {MAX_CRD_BYTES}"))
     findings += _columns(kind, schema)
     return findings
 
 
-def _walk(schema: JsonSchema, path: str, *, in_status: bool) -> Iterator[Finding]:
+def _walk(schema: JsonSchema, path: str, *, in_status: bool, described: bool = True) -> Iterator[Finding]:
+    """Findings of a field and all below. ``described`` is False for scalars in lists and maps: their container's text says it."""
     for check in _CHECKS:
         for rule, message in check(schema, in_status):
-            yield Finding(path, rule, message)
+            if described or rule != "description":
+                yield Finding(path, rule, message)
     yield from _rules(schema, path)
     for name, child in schema.get("properties", {}).items():
         if not re.fullmatch(r"[a-z][A-Za-z0-9]*", name):
             yield Finding(f"{path}.{name}", "field-name", "field names are camelCase")
         yield from _walk(child, f"{path}.{name}", in_status=in_status)
-    if "items" in schema:
-        yield from _walk(schema["items"], f"{path}[]", in_status=in_status)
-    if isinstance(schema.get("additionalProperties"), Mapping):
-        yield from _values(schema["additionalProperties"], f"{path}.*", in_status=in_status)
-
-
-def _values(schema: JsonSchema, path: str, *, in_status: bool) -> Iterator[Finding]:
-    """The values of a map: their description is that of the map."""
-    for finding in _walk(schema, path, in_status=in_status):
-        if not (finding.path == path and finding.rule == "description"):
-            yield finding
+    for place, inner in ((f"{path}[]", schema.get("items")), (f"{path}.*", schema.get("additionalProperties"))):
+        if isinstance(inner, Mapping):
+            yield from _walk(dict(inner), place, in_status=in_status, described="properties" in inner)
 
 
 Check = Callable[[JsonSchema, bool], Iterator[tuple[str, str]]]
@@ -82,8 +77,6 @@ Check = Callable[[JsonSchema, bool], Iterator[tuple[str, str]]]
 
 def _described(schema: JsonSchema, in_status: bool) -> Iterator[tuple[str, str]]:
     text = str(schema.get("description", ""))
-    if "type" in schema and schema["type"] != "object" and "description" not in schema and "items" not in schema:
-        return  # an item of a list of scalars: the list's description says it
     if len(text) < 12 or not text[0].isupper() or not text.rstrip().endswith("."):
         yield "description", "it needs a description: whole sentences that start with what the field is for"
     elif _STARTS_WITH_NAME.match(text):

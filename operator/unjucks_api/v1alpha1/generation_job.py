@@ -201,8 +201,8 @@ class GenerationJobSpec(Ruled):
 
     registry_ref: LocalReference = Field(description="TemplateRegistry in the same namespace that has the templates.")
     template: TemplateReference = Field(description="What to run.")
-    variables: Annotated[dict[str, Any], Free("values that the user's own templates define", 256)] = Field(
-        default={}, description="Variables of the templates. They win over variablesFrom. Not for secrets."
+    variables: Annotated[dict[str, Any], Field(max_length=256), Free("values that the user's own templates define")] = (
+        Field(default={}, description="Variables of the templates. They win over variablesFrom. Not for secrets.")
     )
     variables_from: Annotated[tuple[VariablesSource, ...], Field(max_length=32), ListAtomic()] = Field(
         default=(), description="Variables from ConfigMaps and Secrets, in order: a later one wins over an earlier one."

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from unjucks_api import names
-from unjucks_api.markers import Cel, Free, ListAtomic, ListMap, MapBounds, Switch
+from unjucks_api.markers import Cel, Free, ListAtomic, ListMap, Switch
 from unjucks_api.v1alpha1.common import (
     AGE_COLUMN,
     MESSAGE_COLUMN,
@@ -74,7 +74,7 @@ class Inline(Model):
 
     files: Annotated[
         dict[str, Annotated[str, Field(max_length=MAX_INLINE_TEXT)]],
-        MapBounds(MAX_INLINE_FILES, 1),
+        Field(min_length=1, max_length=MAX_INLINE_FILES),
         Cel(
             f"self.all(path, path.size() <= {MAX_INLINE_PATH} && !path.contains('\\\\')"
             " && path.split('/').all(part, !(part in ['', '.', '..'])))",
@@ -113,11 +113,13 @@ class Engine(Model):
 class SharedVariables(Model):
     """Variables that all actions of the registry share."""
 
-    schema_: Annotated[dict[str, Any], Free("a JSON Schema, whose keywords are those of the standard", 64)] = Field(
-        default={},
-        alias="schema",
-        description="JSON Schema (draft 2020-12, local references only) of the shared variables. It is merged below the schema of "
-        "each action.",
+    schema_: Annotated[dict[str, Any], Field(max_length=64), Free("a JSON Schema: its keywords are the standard's")] = (
+        Field(
+            default={},
+            alias="schema",
+            description="JSON Schema (draft 2020-12, local references only) of the shared variables. It is merged below the schema of "
+            "each action.",
+        )
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from unjucks_api import names
-from unjucks_api.markers import Cel, Defaulted, EnumSpelling, ListAtomic, ListMap, MapBounds
+from unjucks_api.markers import Cel, Defaulted, EnumSpelling, ListAtomic, ListMap
 from unjucks_api.v1alpha1.common import (
     AGE_COLUMN,
     MESSAGE_COLUMN,
@@ -262,7 +262,7 @@ class TenantSpec(Ruled):
     renderers: Renderers = Field(default=Renderers(), description="The pods that run the tenant's templates.")
     labels: Annotated[
         dict[str, LabelValue],
-        MapBounds(16),
+        Field(max_length=16),
         Cel(
             f"self.all(key, key.matches('{_LABEL_NAME}'))",
             "a label is named with at most 63 letters, digits, '-', '_' and '.', and has no prefix of its own",
