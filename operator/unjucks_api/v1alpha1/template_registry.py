@@ -110,16 +110,19 @@ class Engine(Model):
     )
 
 
+FreeSchema = Annotated[
+    dict[str, Any], Field(max_length=64), Free("a JSON Schema, whose keywords are those of the standard")
+]
+
+
 class SharedVariables(Model):
     """Variables that all actions of the registry share."""
 
-    schema_: Annotated[dict[str, Any], Field(max_length=64), Free("a JSON Schema: its keywords are the standard's")] = (
-        Field(
-            default={},
-            alias="schema",
-            description="JSON Schema (draft 2020-12, local references only) of the shared variables. It is merged below the schema of "
-            "each action.",
-        )
+    schema_: FreeSchema = Field(
+        default={},
+        alias="schema",
+        description="JSON Schema (draft 2020-12, local references only) of the shared variables. It is merged below the "
+        "schema of each action.",
     )
 
 
