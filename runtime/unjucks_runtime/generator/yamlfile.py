@@ -64,7 +64,12 @@ class _Reader:
         return _QUOTE_HINT if any(re.search(r"[:\-]\s+\{\{", text) for text in near) else ""
 
     def fail(self, message: str, event: Any) -> ParseError:
-        return ParseError(message, event.start_mark.line + self.first_line, event.start_mark.column + 1)
+        """The error at an event's place."""
+        return ParseError(message, *self.at(event))
+
+    def at(self, event: Any) -> tuple[int, int]:
+        """Line and column of an event in the file."""
+        return event.start_mark.line + self.first_line, event.start_mark.column + 1
 
     def document(self) -> tuple[Any, Marks]:
         self.next()  # StreamStart
@@ -88,7 +93,7 @@ class _Reader:
             raise self.fail("YAML anchors and aliases are not allowed here; write the value out", event)
         if getattr(event, "tag", None) not in (None, "!"):
             raise self.fail(f"YAML tags are not allowed ({str(event.tag)[:60]})", event)
-        self.marks.setdefault(path, (event.start_mark.line + self.first_line, event.start_mark.column + 1))
+        self.marks.setdefault(path, self.at(event))
         if isinstance(event, yaml.ScalarEvent):
             return self.scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -102,7 +107,7 @@ class _Reader:
         made: dict[str, Any] = {}
         while not isinstance(key := self.next(), yaml.MappingEndEvent):
             if not isinstance(key, yaml.ScalarEvent) or key.anchor or key.tag not in (None, "!"):
-                line = self.fail("", key).line - self.first_line
+                line = self.at(key)[0] - self.first_line
                 message = self._hint(line) or self._hint(line + 1) or "a YAML key must be plain text"
                 raise self.fail(message, key)
             name = key.value
@@ -110,7 +115,7 @@ class _Reader:
                 raise self.fail("YAML merge keys (<<) are not allowed; write the values out", key)
             if name in made:
                 raise self.fail(f"the key {name[:60]!r} stands twice", key)
-            self.marks[(*path, name)] = (key.start_mark.line + self.first_line, key.start_mark.column + 1)
+            self.marks[(*path, name)] = self.at(key)
             made[name] = self.value(self.next(), (*path, name), depth + 1)
         return made
 
