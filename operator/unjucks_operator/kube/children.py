@@ -264,7 +264,7 @@ class ChildWriter:
                     "apiVersion": answer["apiVersion"],
                     "kind": answer["kind"],
                     "metadata": metadata,
-                    **fieldsets.content_of(task.body),
+                    **fieldsets.trimmed(task.body, answer),
                 },
                 manager=task.manager,
             )
@@ -308,14 +308,16 @@ class ChildWriter:
     # --- small things -----------------------------------------------------------------------------------------------------
     def _task(self, manifest: Manifest, manager: str, adopt: str | None) -> _Task:
         metadata: dict[str, Any] = manifest["metadata"]
-        form = fieldsets.shape(manifest)
+        resource = resource_of(manifest)
+        body = fieldsets.without_empty_lists(manifest) if resource in EXACT else manifest
+        form = fieldsets.shape(body)
         annotations = (metadata.get("annotations") or {}) | {ANNOTATION_SHAPE: form}
         return _Task(
-            resource=resource_of(manifest),
+            resource=resource,
             namespace=metadata.get("namespace"),
             name=metadata["name"],
             manager=manager,
-            body=manifest | {"metadata": metadata | {"annotations": annotations}},
+            body=body | {"metadata": metadata | {"annotations": annotations}},
             digest=fieldsets.digest(manifest),
             shape=form,
             adopt=adopt,

@@ -19,6 +19,20 @@ def digest(manifest: Manifest) -> str:
     return blake2b(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
+def without_empty_lists(manifest: Manifest) -> Manifest:
+    """The manifest without empty lists outside metadata. The server stores an empty list as nothing, but some kinds compare what
+    is sent before they store it, and would count every repetition as a change."""
+    return {key: value if key in _NOT_CONTENT else _pruned(value) for key, value in manifest.items() if value != []}
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _pruned(item) for key, item in value.items() if item != []}
+    if isinstance(value, list):
+        return [_pruned(item) for item in value]
+    return value
+
+
 def shape(manifest: Manifest) -> str:
     """Changes when a field appears or goes, or when anything inside a list changes; not with plain values (or secrets).
 
@@ -98,6 +112,23 @@ def _extras(desired: Any, live: Any, path: str) -> Iterator[Extra]:
             yield from _extras(wanted, value, f"{path}[]")
 
 
-def content_of(manifest: Manifest) -> Manifest:
-    """The parts of a manifest that an exact replacement takes over: all but metadata and status."""
-    return {key: value for key, value in manifest.items() if key not in _NOT_CONTENT}
+def trimmed(desired: Manifest, live: Manifest) -> Manifest:
+    """The content of ``live`` (all but metadata and status) without its extras.
+
+    Values are taken from ``live``, as the server writes them, so that sending this back changes nothing but the extras.
+    """
+    return {
+        section: _trimmed(desired[section], live[section])
+        for section in live.keys() - _NOT_CONTENT
+        if section in desired
+    }
+
+
+def _trimmed(desired: Any, live: Any) -> Any:
+    if isinstance(live, dict) and isinstance(desired, dict):
+        return {key: _trimmed(desired[key], value) for key, value in live.items() if key in desired}
+    if isinstance(live, list) and isinstance(desired, list):
+        if len(live) != len(desired):
+            return desired
+        return [_trimmed(wanted, value) for wanted, value in zip(desired, live, strict=True)]
+    return live

@@ -9,7 +9,7 @@ import asyncio
 import io
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -108,8 +108,8 @@ class Transport:
         """End all connections; the client can not be used afterwards."""
         if self._session is not None:
             await self._session.close()
-            # TLS connections need a turn of the loop to say goodbye; without it the transports are reported as leaked.
-            await asyncio.sleep(0)
+            for _ in range(3):  # aborted TLS transports need turns of the loop to be gone
+                await asyncio.sleep(0)
 
     async def send(
         self,
@@ -191,9 +191,16 @@ class Transport:
                             response.status, await response.read(), response.headers.get("Retry-After")
                         )
                         raise to_error(call, refusal)
-                    async for line in _lines(response.content):
-                        yield line
-                    return
+                    lines = LineBuffer()
+                    try:
+                        async for chunk in response.content.iter_any():
+                            for line in lines.feed(chunk):
+                                yield line
+                        return
+                    finally:
+                        # Nobody waits for the farewell of a stream that is left in its middle.
+                        if response.connection is not None and response.connection.transport is not None:
+                            response.connection.transport.abort()
             except TimeoutError as error:
                 raise Unavailable(
                     f"{call}: the API server was silent for {self._limits.watch_inactivity:g} s"
@@ -221,21 +228,26 @@ def query_string(parts: Mapping[str, str | None]) -> str:
     return f"?{pairs}" if pairs else ""
 
 
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The lines of a stream, of any length (``readline`` gives up at 128 KiB)."""
-    held: list[bytes] = []
-    size = 0
-    async for chunk in stream.iter_any():
+class LineBuffer:
+    """Cuts a stream into lines of any length (aiohttp's ``readline`` gives up at 128 KiB)."""
+
+    def __init__(self, longest: int = _MAX_EVENT) -> None:
+        self._longest = longest
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that this chunk completes, without their ends and without empty ones."""
         first, *rest = chunk.split(b"\n")
-        held.append(first)
-        size += len(first)
-        if size > _MAX_EVENT:
-            raise Unavailable("the API server sent a watch event of more than 16 MiB")
-        for piece in rest:
-            line = held[0] if len(held) == 1 else b"".join(held)
-            if line:
-                yield line
-            held, size = [piece], len(piece)
+        self._held.append(first)
+        self._size += len(first)
+        if self._size > self._longest:
+            raise Unavailable(f"the API server sent a watch event of more than {self._longest} bytes")
+        if not rest:
+            return []
+        lines = [b"".join(self._held), *rest[:-1]]
+        self._held, self._size = [rest[-1]], len(rest[-1])
+        return [line for line in lines if line]
 
 
 def _cause(error: Exception) -> str:
