@@ -26,6 +26,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import aiohttp
@@ -41,6 +42,7 @@ from unjucks_operator.kube.resources import Resource
 
 _log = logging.getLogger(__name__)
 _RETRY_CEILINGS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_KOPF_FOLDER = Path(kopf.__file__).parent
 _PATIENCE = 2.0
 """Seconds without progress after which objects that a list has and events did not bring are fetched one by one."""
 
@@ -186,16 +188,31 @@ class KopfSource:
             done, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
             return "; ".join(_ending(task) for task in done)
         finally:
-            for task in roots:
-                task.cancel()
             # Shielded: when we are cancelled while waiting, kopf must still come to its end.
-            ending = asyncio.gather(*roots, return_exceptions=True)
+            ending = asyncio.ensure_future(self._end_kopf(roots))
             try:
                 await asyncio.shield(ending)
             except asyncio.CancelledError:
                 await ending
                 raise
-            await self._close_sessions()
+
+    async def _end_kopf(self, roots: list[asyncio.Task[Any]]) -> None:
+        """Cancel kopf's root tasks, which end what they have begun; then what they leave behind when one of them failed."""
+        for task in roots:
+            task.cancel()
+        await asyncio.gather(*roots, return_exceptions=True)
+        for _ in range(5):
+            left = [task for task in asyncio.all_tasks() if _is_kopfs(task)]
+            # Watchers first, and alone: they end their helpers, and a helper that ends first makes a watcher go on.
+            left = [task for task in left if task.get_name().startswith("watcher for ")] or left
+            if not left:
+                break
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=2.0)
+        else:
+            _log.warning("some of kopf's tasks do not end: %s", ", ".join(task.get_name() for task in left))
+        await self._close_sessions()
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -442,6 +459,12 @@ def _plural(request: aiohttp.ClientRequest) -> str:
     """For metrics of requests that are not about our kinds: CRDs, discovery."""
     last = request.url.path.rsplit("/", 1)[-1]
     return last if last == "customresourcedefinitions" else "discovery"
+
+
+def _is_kopfs(task: asyncio.Task[Any]) -> bool:
+    """Whether kopf made this task: its coroutine's code is in kopf's package. Its watchers outlive a failed sibling."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and Path(code.co_filename).is_relative_to(_KOPF_FOLDER)
 
 
 def _ending(task: asyncio.Task[Any]) -> str:

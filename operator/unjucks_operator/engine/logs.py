@@ -164,6 +164,20 @@ class TextFormatter(logging.Formatter):
         return self._secrets.redact(line)
 
 
+class _SupervisedErrors(logging.Filter):
+    """kopf reports the end of its watches as errors, twice, with tracebacks; we supervise them, start them again and say so.
+
+    What it says is kept as a warning of one line.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See ``logging.Filter``."""
+        if record.name.startswith("kopf.") and record.levelno >= logging.ERROR:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.exc_info = record.exc_text = None
+        return True
+
+
 class LogControl:
     """The level of the running process, which can change without a restart."""
 
@@ -191,6 +205,7 @@ class LogControl:
 def setup(*, level: str = "INFO", fmt: str = "json", secrets: Secrets, stream: TextIO | None = None) -> LogControl:
     """Send all records of the process, kopf's and aiohttp's too, to ``stream`` (standard error). Replaces earlier handlers."""
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_SupervisedErrors())
     handler.setFormatter(JsonFormatter(secrets) if fmt == "json" else TextFormatter(secrets))
     root = logging.getLogger()
     for old in list(root.handlers):
