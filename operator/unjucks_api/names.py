@@ -75,6 +75,7 @@ CLUSTER_ROLE_OWNER: Final = "unjucks-tenant-owner"
 CLUSTER_ROLE_EDITOR: Final = "unjucks-tenant-editor"
 CLUSTER_ROLE_VIEWER: Final = "unjucks-tenant-viewer"
 CA_SECRET: Final = "unjucks-operator-ca"  # noqa: S105  the name of a Secret, not a secret
+INPUTS_SECRET: Final = "unjucks-operator-inputs"  # noqa: S105  the name of a Secret, not a secret
 LEASE: Final = "unjucks-operator"
 RENDERER_PORT: Final = 8443
 

@@ -34,6 +34,8 @@ class StatusWriter:
     def __init__(self, api: KubeApi, events: EventRecorder) -> None:
         self._api = api
         self._events = events
+        self.storing = False
+        """True while the answer of a write of ours goes into a store: what its subscribers hear then is no news."""
 
     async def write(
         self, resource: Resource, store: ResourceStore, body: Manifest, status: Mapping[str, Any], *, action: str
@@ -49,7 +51,11 @@ class StatusWriter:
         written = await self._api.patch_status(
             resource, metadata["name"], metadata.get("namespace"), status, resource_version=metadata["resourceVersion"]
         )
-        store.put(written)
+        self.storing = True
+        try:
+            store.put(written)
+        finally:
+            self.storing = False
         self._tell(body, before, status, action)
         return written
 

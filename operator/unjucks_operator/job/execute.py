@@ -2,8 +2,8 @@
 
     claim (ledger) → observe the output → render → record the intent → compare-and-set the output → record the publication
 
-Where a run stopped before, it goes on: ``database.ledger`` says why nothing is published twice or lost. Called by ``job.reconcile``,
-which turns the result, or the error, into status.
+Where a run stopped before, it goes on: ``database.ledger`` says why nothing is published twice or lost. Called by
+``job.reconcile``, which turns the result, or the error, into status.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Brings one GenerationJob to its end: observe → plan → run → status. Called by the runner, one run of a job at a time.
 
-What is decided is in ``job.plan``, what a run does in ``job.execute``; here is what happens around it: waiting, progress, cancelling,
-giving up, time to live.
+What is decided is in ``job.plan``, what a run does in ``job.execute``; here is what happens around it: waiting, progress,
+cancelling, giving up, time to live.
 """
 
 import asyncio

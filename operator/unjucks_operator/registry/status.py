@@ -99,10 +99,6 @@ def compute_kept(registry: TemplateRegistry, *, suspended: bool, now: datetime) 
         conditions.append(
             Condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: the source is not read")
         )
-    if paused:
-        conditions.append(
-            Condition(ConditionType.PAUSED, "True", Reason.PAUSED, "reconciliation is switched off by annotation")
-        )
     return _with_conditions(registry, _kept(registry), conditions, now)
 
 

@@ -4,14 +4,17 @@ Jobs and registries say that they need a renderer (``want``) and that they are d
 sizes its Deployment. Nothing is written anywhere: after a restart every unfinished job says so again. Called by the wiring.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+
+WorkKey = tuple[str, tuple[str, str]]
+"""What needs a renderer: "job" or "registry", and the object's (namespace, name)."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    active: set[Hashable] = field(default_factory=set)
+    active: set[WorkKey] = field(default_factory=set)
     last: datetime | None = None
 
 
@@ -25,7 +28,7 @@ class DemandBoard:
         self._entries: dict[str, _Entry] = {}
         self._on_change = on_change
 
-    def want(self, tenant_uid: str, key: Hashable) -> None:
+    def want(self, tenant_uid: str, key: WorkKey) -> None:
         """The key needs a renderer until it is released. Saying it twice is saying it once."""
         entry = self._entries.setdefault(tenant_uid, _Entry())
         if key not in entry.active:
@@ -33,7 +36,7 @@ class DemandBoard:
             entry.active.add(key)
             self._on_change(tenant_uid, urgent)
 
-    def release(self, tenant_uid: str, key: Hashable, now: datetime) -> None:
+    def release(self, tenant_uid: str, key: WorkKey, now: datetime) -> None:
         """The key needs no renderer any more, if it ever did; ``now`` starts the idle time when it was the last one."""
         entry = self._entries.get(tenant_uid)
         if entry is not None and key in entry.active:
@@ -47,7 +50,7 @@ class DemandBoard:
         entry = self._entries.get(tenant_uid)
         return (len(entry.active), entry.last) if entry else (0, None)
 
-    def keys(self, tenant_uid: str) -> tuple[Hashable, ...]:
+    def keys(self, tenant_uid: str) -> tuple[WorkKey, ...]:
         """The active keys: those to wake when a renderer has become ready."""
         entry = self._entries.get(tenant_uid)
         return tuple(entry.active) if entry else ()

@@ -170,7 +170,7 @@ class TenantReconciler:
         self._store.put(body)
 
     def _newest(self, body: Manifest) -> Manifest:
-        """The body as our own writes left it. Raises Conflict when the spec changed meanwhile: what was done is about the old one."""
+        """The body as our own writes left it. Raises Conflict when the spec changed meanwhile: what was done is about another."""
         metadata = body["metadata"]
         newest = self._store.get((metadata.get("namespace") or "", metadata["name"]))
         if newest is None or newest["metadata"]["uid"] != metadata["uid"]:

@@ -1,0 +1,147 @@
+"""Looking again although nothing was heard: set-based, once a minute. The repair of drift in the database, of missed events, and of
+disasters, all in one. Makes no write itself: it only sends keys back to work. Also the gate that holds database work back until the
+schema is ready. Made by ``app``.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from unjucks_api.reasons import Reason
+from unjucks_operator.database.tenants import DatabaseState, Tenants, TenantState
+from unjucks_operator.engine.clock import Clock
+from unjucks_operator.engine.queue import Lane, WorkQueue
+from unjucks_operator.engine.store import ObjectKey, ResourceStore
+from unjucks_operator.errors import OperatorError, Unavailable
+
+_log = logging.getLogger(__name__)
+
+
+class DatabaseGate:
+    """The tenants' records, once the database is prepared; until then every call says that it is not available, and why."""
+
+    def __init__(self, tenants: Tenants) -> None:
+        self._tenants = tenants
+        self.why = "it is being prepared"
+        self.open = False
+
+    async def ensure(self, uid: str, name: str) -> Any:
+        """See ``Tenants.ensure``."""
+        self._check()
+        return await self._tenants.ensure(uid, name)
+
+    async def retire(self, uid: str, name: str) -> Any:
+        """See ``Tenants.retire``."""
+        self._check()
+        return await self._tenants.retire(uid, name)
+
+    async def drop(self, uid: str) -> Any:
+        """See ``Tenants.drop``."""
+        self._check()
+        return await self._tenants.drop(uid)
+
+    def _check(self) -> None:
+        if not self.open:
+            raise Unavailable(f"the database is not ready: {self.why}", reason=Reason.DATABASE_UNAVAILABLE, after=1.0)
+
+
+class Sweeper:
+    """Two endless tasks: prepare the database until that succeeds, then sweep."""
+
+    def __init__(
+        self,
+        *,
+        prepare: Callable[[], Awaitable[object]],
+        gate: DatabaseGate,
+        records: Tenants,
+        tenants: ResourceStore,
+        known_roles: dict[str, str],
+        tenant_queue: WorkQueue[ObjectKey],
+        others: list[tuple[ResourceStore, WorkQueue[ObjectKey]]],
+        refresh_platform: Callable[[], Awaitable[None]],
+        interval: float,
+        resync: float,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._prepare = prepare
+        self._gate = gate
+        self._records = records
+        self._tenants = tenants
+        self._known_roles = known_roles
+        self._tenant_queue = tenant_queue
+        self._others = others
+        self._refresh_platform = refresh_platform
+        self._interval = interval
+        self._resync = resync
+        self._clock = clock
+        self._rng = rng
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin; returns at once: an operator without its database still keeps isolation in place."""
+        self._tasks = [
+            asyncio.create_task(self._database(), name="database sweep"),
+            asyncio.create_task(self._objects(), name="object resync"),
+        ]
+
+    async def stop(self) -> None:
+        """End both tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _database(self) -> None:
+        delay = 0.5
+        while not self._gate.open:
+            try:
+                await self._prepare()
+                self._gate.open = True
+                _log.info("the database is ready")
+                self._wake_tenants()
+            except OperatorError as error:
+                self._gate.why = error.message
+                _log.warning("the database cannot be prepared, again in %.1f s: %s", delay, error.message)
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, 15.0)
+        while True:
+            await self._clock.sleep(self._interval * self._rng.uniform(0.9, 1.1))
+            try:
+                self.compare(await self._records.sweep())
+                await self._refresh_platform()
+            except OperatorError as error:
+                _log.warning("the sweep could not be made: %s", error.message)
+
+    def compare(self, states: dict[str, DatabaseState]) -> list[str]:
+        """Send tenants whose database part is not right back to work; returns their names."""
+        woken = []
+        for body in self._tenants:
+            metadata = body["metadata"]
+            uid, name = metadata["uid"], metadata["name"]
+            if metadata.get("deletionTimestamp") or uid not in self._known_roles:
+                continue
+            state = states.get(uid)
+            if state is None or not state.healthy or state.state is not TenantState.ACTIVE:
+                drift = ", ".join(state.drift) if state is not None else "it is gone"
+                _log.warning(
+                    "the database part of tenant %s drifted: %s", name, drift or state.state if state else drift
+                )
+                del self._known_roles[uid]
+                self._tenant_queue.add(("", name), Lane.SPEC)
+                woken.append(name)
+        return woken
+
+    def _wake_tenants(self) -> None:
+        for key in self._tenants.keys():  # noqa: SIM118  a method of the store, not of a dict
+            self._tenant_queue.add(key, Lane.RESYNC)
+
+    async def _objects(self) -> None:
+        """Each object once in ``resync`` seconds ± 20 %, spread over that time."""
+        while True:
+            pause = self._resync * self._rng.uniform(0.8, 1.2)
+            await self._clock.sleep(pause)
+            for store, queue in [(self._tenants, self._tenant_queue), *self._others]:
+                for key in store.keys():  # noqa: SIM118
+                    queue.add_after(key, self._rng.uniform(0.0, pause / 10), Lane.RESYNC)

@@ -1,0 +1,227 @@
+"""Who has to look again when something changed: from events of stores and informers to keys in the queues.
+
+    own object      spec, metadata or a foreign hand in its status            → its key
+    child           changed by anybody but us                                  → its tenant
+    renderer pod    ready, gone                                                → the pool, then the work that waits for it
+    ConfigMap       a source of registries or jobs                             → those that name it
+    registry        serves something else                                      → jobs that wait for it
+    tenant          appeared, changed, went                                    → registries and jobs in its namespaces
+
+Nothing is decided here and nothing is awaited; too many wake-ups only cost time. Made by ``app``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from unjucks_api import names
+from unjucks_api.conditions import ConditionType, find_condition
+from unjucks_operator.engine.queue import Lane, WorkQueue
+from unjucks_operator.engine.store import ObjectKey, ResourceStore
+from unjucks_operator.kube.child import Child
+from unjucks_operator.kube.resources import CONFIG_MAP, NAMESPACE, POD, Resource
+from unjucks_operator.kube.store import ChildStore
+from unjucks_operator.renderers.demand import DemandBoard
+from unjucks_operator.renderers.isolated import IsolatedRenderers
+from unjucks_operator.renderers.pool import RendererPool
+
+Manifest = Mapping[str, Any]
+Queue = WorkQueue[ObjectKey]
+
+
+class Index:
+    """Keys of a store by whatever ``keys_of`` says of a body: namespaces, or names of referenced objects."""
+
+    def __init__(self, store: ResourceStore, keys_of: Callable[[Manifest], Iterable[tuple[str, ...]]]) -> None:
+        self._keys_of = keys_of
+        self._found: dict[tuple[str, ...], set[ObjectKey]] = {}
+        store.subscribe(self._update)
+
+    def get(self, value: tuple[str, ...]) -> tuple[ObjectKey, ...]:
+        """The keys filed under ``value``."""
+        return tuple(self._found.get(value, ()))
+
+    def _update(self, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
+        old = set(self._keys_of(before)) if before is not None else set()
+        new = set(self._keys_of(after)) if after is not None else set()
+        for value in old - new:
+            keys = self._found[value]
+            keys.discard(key)
+            if not keys:
+                del self._found[value]
+        for value in new - old:
+            self._found.setdefault(value, set()).add(key)
+
+
+def _namespace(body: Manifest) -> Iterable[tuple[str, ...]]:
+    yield (body["metadata"].get("namespace") or "",)
+
+
+def _config_maps_of_registry(body: Manifest) -> Iterable[tuple[str, ...]]:
+    reference = (body.get("spec") or {}).get("configMapRef") or {}
+    if reference.get("name"):
+        yield body["metadata"]["namespace"], str(reference["name"])
+
+
+def _references_of_job(body: Manifest) -> Iterable[tuple[str, ...]]:
+    """What an unfinished job waits for: its registry, and ConfigMaps with variables."""
+    if is_over(body):
+        return
+    namespace, spec = body["metadata"]["namespace"], body.get("spec") or {}
+    yield "registry", namespace, str((spec.get("registryRef") or {}).get("name"))
+    for source in spec.get("variablesFrom") or ():
+        yield str(source.get("kind")), namespace, str(source.get("name"))
+
+
+def is_over(body: Manifest) -> bool:
+    """Whether a job's status says that it ended at its current generation. A hint only: the planner decides."""
+    status = body.get("status") or {}
+    ended = any(
+        (find_condition(status, kind) or {}).get("status") == "True"
+        for kind in (ConditionType.COMPLETE, ConditionType.FAILED)
+    )
+    return ended and status.get("observedGeneration") == body["metadata"].get("generation")
+
+
+def _intent(body: Manifest) -> tuple[Any, ...]:
+    """What users can change: everything but status and bookkeeping."""
+    metadata = body["metadata"]
+    return (
+        metadata["uid"],
+        metadata.get("generation"),
+        metadata.get("deletionTimestamp"),
+        metadata.get("annotations"),
+        metadata.get("labels"),
+        metadata.get("finalizers"),
+    )
+
+
+class Triggers:
+    """All the wires. ``is_ours`` tells whether the store change under way is the answer of our own status write."""
+
+    def __init__(
+        self,
+        *,
+        tenants: ResourceStore,
+        registries: ResourceStore,
+        jobs: ResourceStore,
+        tenant_queue: Queue,
+        registry_queue: Queue,
+        job_queue: Queue,
+        pods: ChildStore,
+        pool: RendererPool,
+        isolated: IsolatedRenderers,
+        demand: DemandBoard,
+        is_ours: Callable[[], bool],
+    ) -> None:
+        self._tenants = tenants
+        self._tenant_queue = tenant_queue
+        self._registry_queue = registry_queue
+        self._job_queue = job_queue
+        self._pods = pods
+        self._pool = pool
+        self._isolated = isolated
+        self._demand = demand
+        self._is_ours = is_ours
+        self._registries_in = Index(registries, _namespace)
+        self._jobs_in = Index(jobs, lambda body: () if is_over(body) else _namespace(body))
+        self._registries_of = Index(registries, _config_maps_of_registry)
+        self._jobs_of = Index(jobs, _references_of_job)
+        tenants.subscribe(self._on_tenant)
+        registries.subscribe(self._on_registry)
+        jobs.subscribe(self._on_job)
+
+    # --- our own kinds ------------------------------------------------------------------------------------------------------
+
+    def _on_tenant(self, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
+        self._own(self._tenant_queue, key, before, after)
+        if before is None or after is None or _intent(before) != _intent(after) or _ready(before) != _ready(after):
+            for body in (before, after):
+                for namespace in _namespaces_of(body):
+                    self._wake_namespace(namespace)
+
+    def _on_registry(self, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
+        self._own(self._registry_queue, key, before, after)
+        if before is None or after is None or before.get("status") != after.get("status"):
+            for job in self._jobs_of.get(("registry", *key)):
+                self._job_queue.add(job)
+
+    def _on_job(self, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
+        self._own(self._job_queue, key, before, after)
+
+    def _own(self, queue: Queue, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
+        if self._is_ours():
+            return
+        if after is None or after["metadata"].get("deletionTimestamp"):
+            queue.add(key, Lane.DELETION)
+        elif before is None:
+            # At the start everything is new; what is at rest already goes behind what somebody waits for.
+            status = after.get("status") or {}
+            settled = status.get("observedGeneration") == after["metadata"].get("generation")
+            queue.add(key, Lane.RESYNC if settled else Lane.SPEC)
+        else:
+            queue.add(key, Lane.SPEC if _intent(before) != _intent(after) else Lane.RESYNC)
+
+    def _wake_namespace(self, namespace: str) -> None:
+        for key in self._registries_in.get((namespace,)):
+            self._registry_queue.add(key)
+        for key in self._jobs_in.get((namespace,)):
+            self._job_queue.add(key)
+
+    # --- children --------------------------------------------------------------------------------------------------------------
+
+    def on_child(self, resource: Resource, old: Child | None, new: Child | None) -> None:
+        """A child changed and it was not our own write."""
+        child = new or old
+        if child is None:
+            return
+        if resource is CONFIG_MAP:
+            self._on_config_map(child)
+            return
+        uid = child.labels.get(names.LABEL_TENANT_UID) or (old.labels.get(names.LABEL_TENANT_UID) if old else None)
+        if uid is None:
+            return
+        if resource is POD:
+            self._on_pod(child, uid)
+        self._wake_tenant(child.labels.get(names.LABEL_TENANT, ""), uid, pod=resource is POD)
+        if resource is NAMESPACE and old is None:
+            self._wake_namespace(child.name)
+
+    def _wake_tenant(self, name: str, uid: str, *, pod: bool) -> None:
+        body = self._tenants.get(("", name))
+        if body is None or body["metadata"]["uid"] != uid:
+            return
+        if pod and not body["metadata"].get("deletionTimestamp"):
+            return  # the Deployment's own status tells the tenant; a teardown waits for pods themselves
+        self._tenant_queue.add(("", name), Lane.RESYNC)
+
+    def _on_pod(self, child: Child, uid: str) -> None:
+        self._isolated.notice(child.namespace, child.name)
+        ready = self._pool.ready(uid)
+        self._pool.observe(uid, [pod.full for pod in self._pods.indexed(uid) if pod.full is not None])
+        if self._pool.ready(uid) > ready:
+            self.wake_demand(uid)
+
+    def wake_demand(self, uid: str) -> None:
+        """Everything that waits for a renderer of this tenant looks again."""
+        for kind, target in self._demand.keys(uid):
+            (self._registry_queue if kind == "registry" else self._job_queue).add(target)
+
+    def _on_config_map(self, child: Child) -> None:
+        for key in self._registries_of.get((child.namespace, child.name)):
+            self._registry_queue.add(key)
+        for key in self._jobs_of.get(("ConfigMap", child.namespace, child.name)):
+            self._job_queue.add(key)
+
+
+def _ready(body: Manifest) -> object:
+    condition = find_condition(body.get("status") or {}, ConditionType.READY)
+    return condition and condition.get("status")
+
+
+def _namespaces_of(body: Manifest | None) -> Iterable[str]:
+    if body is None:
+        return ()
+    listed = (body.get("spec") or {}).get("namespaces")
+    if not listed:
+        return (names.default_namespace(body["metadata"]["name"]),)
+    return tuple(str(item.get("name")) for item in listed if isinstance(item, dict))
