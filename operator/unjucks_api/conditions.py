@@ -80,43 +80,65 @@ def timestamp(now: datetime) -> str:
 def merge_conditions(
     previous: Sequence[Mapping[str, Any]], computed: Iterable[Condition], *, generation: int, now: datetime
 ) -> list[dict[str, Any]]:
-    """The new ``status.conditions``: exactly ``computed``, minus abnormal ones that are not true, sorted by type.
+    """The new ``status.conditions``: exactly ``computed``, minus abnormal ones that are not true, Ready first, then by type.
 
     A condition whose status did not change keeps its ``lastTransitionTime``, so an unchanged state gives equal bytes and no
-    status write. Messages are cut to 1024 characters.
+    status write. Messages are cut to 1024 characters. When a type is computed twice the worse one stands: the API server takes
+    each type once, and a good word must not hide a bad one.
     """
     before = {str(item.get("type")): item for item in previous}
+    chosen: dict[ConditionType, Condition] = {}
+    for condition in computed:
+        rival = chosen.get(condition.type)
+        if rival is None or _badness(condition) > _badness(rival):
+            chosen[condition.type] = condition
     merged: list[dict[str, Any]] = []
-    for condition in sorted(computed, key=lambda item: (item.type is not ConditionType.READY, item.type)):
+    for condition in sorted(chosen.values(), key=lambda item: _order(item.type)):
         if condition.type in ABNORMAL_WHEN_TRUE and condition.status != "True":
             continue
         old = before.get(condition.type)
-        unchanged = old is not None and old.get("status") == condition.status
+        since = old.get("lastTransitionTime") if old is not None and old.get("status") == condition.status else None
         merged.append(
             {
                 "type": condition.type.value,
                 "status": condition.status,
                 "reason": condition.reason.value,
-                "message": condition.message[:MAX_MESSAGE],
+                "message": _cut(condition.message),
                 "observedGeneration": generation,
-                "lastTransitionTime": old["lastTransitionTime"] if unchanged and old else timestamp(now),
+                "lastTransitionTime": since or timestamp(now),
             }
         )
     return merged
 
 
+def _order(kind: str) -> tuple[bool, str]:
+    return (kind != ConditionType.READY, kind)
+
+
+def _badness(condition: Condition) -> int:
+    good = "False" if condition.type in ABNORMAL_WHEN_TRUE else "True"
+    return 0 if condition.status == good else 1 if condition.status == "Unknown" else 2
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+
+
 def paused_status(status: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
-    """``status`` as it is, with the condition Paused. The generation stays: a pause must not make an old Ready look new."""
-    conditions = [
-        Condition(ConditionType(item["type"]), item["status"], Reason(item["reason"]), item.get("message", ""))
-        for item in status.get("conditions") or ()
-        if item["type"] != ConditionType.PAUSED
-    ] or [Condition(ConditionType.READY, "False", Reason.PAUSED, "never reconciled")]
+    """``status`` as it is, with the condition Paused. The generation stays: a pause must not make an old Ready look new.
+
+    The other conditions are kept untouched, also those that another version of the operator wrote.
+    """
+    previous = status.get("conditions") or ()
+    kept = [dict(item) for item in previous if item.get("type") != ConditionType.PAUSED]
     text = "reconciliation is switched off by annotation"
-    conditions.append(Condition(ConditionType.PAUSED, "True", Reason.PAUSED, text))
+    added = [Condition(ConditionType.PAUSED, "True", Reason.PAUSED, text)]
+    if not kept:
+        added.append(Condition(ConditionType.READY, "False", Reason.PAUSED, "never reconciled"))
     generation = int(status.get("observedGeneration") or 0)
-    merged = merge_conditions(status.get("conditions") or (), conditions, generation=generation, now=now)
-    return {**status, "observedGeneration": generation, "conditions": merged}
+    conditions = kept + merge_conditions(previous, added, generation=generation, now=now)
+    conditions.sort(key=lambda item: _order(str(item.get("type"))))
+    return {**status, "observedGeneration": generation, "conditions": conditions}
 
 
 def find_condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any] | None:

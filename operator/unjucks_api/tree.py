@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 MAX_PATH_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+_UNPRINTABLE = {"Cc": "a control character", "Zl": "a line separator", "Zp": "a paragraph separator"}
 _WINDOWS_DEVICES = frozenset(
-    {"con", "prn", "aux", "nul"} | {f"{name}{digit}" for name in ("com", "lpt") for digit in "123456789"}
+    {"con", "prn", "aux", "nul", "conin$", "conout$"}
+    | {f"{name}{digit}" for name in ("com", "lpt") for digit in "123456789"}
 )
 
 
@@ -23,8 +25,9 @@ def check_path(path: str) -> str:
     """The path in Unicode NFC when it is a safe relative path of a file; raises PathRejectedError otherwise.
 
     Refused (classes of path attacks seen in scaffolding tools and archives): empty, absolute, drive letters and UNC, backslash,
-    NUL and control characters, bidirectional overrides, empty, ``.`` and ``..`` segments, segments that end in a blank or dot or
-    that Windows takes for a device, ``.git`` in any spelling that some file system folds to it, and over-long names.
+    NUL, control characters and line separators, bidirectional overrides, empty, ``.`` and ``..`` segments, segments that end in
+    a blank or dot or that Windows takes for a device, ``.git`` in any spelling that some file system folds to it, and over-long
+    names. The check is stable: a path that it returned passes again, unchanged.
     """
     normal = unicodedata.normalize("NFC", path)
 
@@ -33,8 +36,9 @@ def check_path(path: str) -> str:
 
     if not normal:
         raise refuse("it is empty")
-    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in normal):
-        raise refuse("it holds a control character")
+    for char in normal:
+        if (category := unicodedata.category(char)) in _UNPRINTABLE:
+            raise refuse(f"it holds {_UNPRINTABLE[category]}")
     if any(char in _BIDI for char in normal):
         raise refuse("it holds a bidirectional control character")
     if any(0xD800 <= ord(char) <= 0xDFFF for char in normal):
@@ -61,9 +65,13 @@ def _check_segment(segment: str, refuse: Callable[[str], PathRejectedError]) -> 
         raise refuse(f"a segment is longer than {MAX_SEGMENT_BYTES} bytes")
     # HFS+ ignores some code points and folds case; NTFS has 8.3 names and streams: all spell ".git" in other ways.
     folded = "".join(char for char in segment.casefold() if unicodedata.category(char) != "Cf")
+    if folded in ("", ".", ".."):
+        raise refuse(f"a segment is {folded!r} beside invisible characters")
     if folded == ".git" or folded.startswith((".git:", "git~")) or folded.split(":")[0] == ".git":
         raise refuse("it names .git")
-    if folded.split(".")[0] in _WINDOWS_DEVICES:
+    # Windows looks at what stands before the first dot or colon, ignores blanks there, and reads the superscripts as digits.
+    device = unicodedata.normalize("NFKC", folded).split(".")[0].split(":")[0].rstrip()
+    if device in _WINDOWS_DEVICES:
         raise refuse(f"{segment!r} is a device name on Windows")
 
 
@@ -71,7 +79,7 @@ def check_collisions(paths: Mapping[str, object] | list[str]) -> None:
     """Raises PathRejectedError when two paths are one file on a case-folding system, or one is a folder of the other."""
     seen: dict[str, str] = {}
     for path in paths:
-        folded = unicodedata.normalize("NFKC", path).casefold()
+        folded = "/".join(map(_folded, path.split("/")))
         if folded in seen:
             raise PathRejectedError(f"paths {seen[folded]!r} and {path!r} are one file where case is not kept")
         seen[folded] = path
@@ -81,6 +89,12 @@ def check_collisions(paths: Mapping[str, object] | list[str]) -> None:
             if parent in seen:
                 raise PathRejectedError(f"path {seen[parent]!r} is both a file and the folder of {path!r}")
             parent = parent.rpartition("/")[0]
+
+
+def _folded(segment: str) -> str:
+    """The segment as the most forgetful file system compares it. A slash that folding makes is none that separates."""
+    once = unicodedata.normalize("NFKC", segment).casefold()
+    return unicodedata.normalize("NFKC", once).replace("/", "\0")
 
 
 def tree_digest(files: Mapping[str, tuple[bytes, int]]) -> str:
