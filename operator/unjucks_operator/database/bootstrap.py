@@ -79,6 +79,8 @@ async def bootstrap(
     (``scram_verifier``), None keeps its password. ``service_migrates`` False: the login cannot run migrations either.
     """
     check_prefix(prefix)
+    if service_login is not None:
+        quote_login(service_login)
     if password_verifier is not None and not _VERIFIER.fullmatch(password_verifier):
         raise ValueError("not a SCRAM-SHA-256 verifier; make one with scram_verifier()")
     try:
@@ -149,7 +151,7 @@ async def prepare(database: Database) -> Prepared:
 
 
 async def _needs_bootstrap(connection: Connection, prefix: str) -> bool:
-    if await connection.fetchval("SELECT to_regclass('unjucks_ops.installation') IS NULL"):
+    if await connection.fetchval("SELECT NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'unjucks_ops')"):
         return True
     await connection.execute(f"SET LOCAL ROLE {platform_role(prefix, 'service')}")
     row = await connection.fetchrow("SELECT version FROM unjucks_ops.installation")

@@ -36,7 +36,7 @@ BEGIN
         RAISE EXCEPTION 'the prefix % is not usable: lower-case letters, digits and _, at most 31, not pg_ or ut_', prefix;
     END IF;
     PERFORM set_config('unjucks.prefix', prefix, true);
-    IF to_regclass('unjucks_ops.installation') IS NULL THEN
+    IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'unjucks_ops') THEN
         -- Two administrators at once, the first time. Later a table lock does it: any role may take advisory locks.
         PERFORM pg_advisory_xact_lock(7310263542901);
     END IF;

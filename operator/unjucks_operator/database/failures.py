@@ -100,7 +100,7 @@ def _translate_sqlstate(error: asyncpg.PostgresError, as_tenant: bool) -> errors
         return unavailable("the connection was lost")
     if state == "XX000" and error.args and str(error.args[0]) in _HEALING_INTERNAL_ERRORS:
         return unavailable("two role changes met")
-    if state in ("42501", "42883", "3F000", "42P01"):
+    if state in _NO_TENANT_ROLE or state in ("42883", "3F000", "42P01"):
         return errors.NotPermitted(
             f"the database is not set up for this operator (SQLSTATE {state}): an administrator has to run "
             "`unjucks-operator db bootstrap` once, and again after an upgrade"

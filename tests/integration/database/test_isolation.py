@@ -296,7 +296,9 @@ async def snapshot(admin: "asyncpg.Connection[asyncpg.Record]") -> dict[str, lis
     ):
         rows = await admin.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")
         found[table] = [row[0] for row in rows]
-    rows = await admin.fetch("SELECT n.nspname, l FROM pg_namespace n, unjucks_ops.security_lines(n.nspname) l ORDER BY 1, 2")
+    rows = await admin.fetch(
+        "SELECT n.nspname, l FROM pg_namespace n, unjucks_ops.security_lines(n.nspname) l ORDER BY 1, 2"
+    )
     found["security"] = [f"{row[0]}: {row[1]}" for row in rows]
     return found
 
