@@ -161,7 +161,7 @@ def _start(settings: Settings, programs: Path) -> None:
         cluster = Cluster(settings)
         _wait(cluster, shown, "apiserver", lambda: cluster.admin.get("/readyz").status == 200)
         pause = settings.state / "pause.tar"
-        archive.single_program_image(
+        archive.write_program_image(
             pause, components.PAUSE_IMAGE, programs / "pause", architecture=addons.architecture()
         )
         cluster.load_image(pause)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFETIME = datetime.timedelta(days=30)
@@ -65,7 +65,7 @@ class Authority:
             self._create()
         self._certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
         key = serialization.load_pem_private_key(self.key_file.read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # ours, or one that kubeadm made
         self._key = key
 
     def _create(self) -> None:
