@@ -24,7 +24,7 @@ class DatabaseGate:
 
     def __init__(self, tenants: Tenants) -> None:
         self._tenants = tenants
-        self.why = "it is being prepared"
+        self.why = "the database is being prepared"
         self.open = False
 
     async def ensure(self, uid: str, name: str) -> Any:
@@ -44,7 +44,7 @@ class DatabaseGate:
 
     def _check(self) -> None:
         if not self.open:
-            raise Unavailable(f"the database is not ready: {self.why}", reason=Reason.DATABASE_UNAVAILABLE, after=1.0)
+            raise Unavailable(self.why, reason=Reason.DATABASE_UNAVAILABLE, after=1.0)
 
 
 class Sweeper:

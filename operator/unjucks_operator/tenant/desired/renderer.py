@@ -93,7 +93,12 @@ def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
                 "name": "renderer",
                 "image": renderer.image,
                 "imagePullPolicy": renderer.image_pull_policy,
-                "args": [*arguments, "--certificates", _CERTIFICATES, "--tenant-uid", scope.tenant.uid],
+                "args": [
+                    *arguments,
+                    *("--certificates", _CERTIFICATES),
+                    *("--tenant-uid", scope.tenant.uid),
+                    *("--max-tasks", str(renderer.jobs_per_replica)),
+                ],
                 "ports": [
                     {"name": "https", "containerPort": names.RENDERER_PORT, "protocol": "TCP"},
                     {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
