@@ -94,12 +94,12 @@ def describe(nodes: Sequence[Mapping[str, Any]]) -> str:
     kinds = sorted(types(nodes))
     choices = next((node["enum"] for node in nodes if isinstance(node.get("enum"), list)), None)
     text = next((node["description"] for node in nodes if isinstance(node.get("description"), str)), "")
-    about = choices(choices) if choices else " or ".join(_ARTICLE[kind] for kind in kinds if kind in _ARTICLE)
+    about = one_of(choices) if choices else " or ".join(_ARTICLE[kind] for kind in kinds if kind in _ARTICLE)
     parts = [part for part in (about, text.strip().rstrip(".")) if part]
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def choices(choices: Sequence[Any]) -> str:
+def one_of(choices: Sequence[Any]) -> str:
     shown = ", ".join(short(choice) for choice in choices[:20])
     return f"one of {shown}" + (f" and {len(choices) - 20} more" if len(choices) > 20 else "")
 
@@ -127,7 +127,7 @@ def message(keyword: str, details: Mapping[str, Any], instance: Any, hidden: boo
             return f"must be {wanted}{got}"
         return f"must be {wanted}, got {_ARTICLE[kind_of(instance)]}" + (f" ({short(instance)})" if scalar else "")
     if keyword == "enum":
-        return f"must be {choices(details['options'])}{got}"
+        return f"must be {one_of(details['options'])}{got}"
     if keyword == "const":
         return f"must be {short(details.get('expected_value', details.get('value')))}{got}"
     if keyword == "pattern":

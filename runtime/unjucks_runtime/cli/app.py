@@ -225,7 +225,7 @@ def lint(
 
 
 @app.command("test")
-def test_command(
+def golden_tests(
     only: Annotated[
         list[str] | None, typer.Argument(help="generator, generator/action or part of a case's name")
     ] = None,

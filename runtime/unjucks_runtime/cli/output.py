@@ -1,7 +1,8 @@
 """How the command line speaks: colours and tables on a terminal, JSON in pipes, errors with place and source excerpt, exit codes.
 
-Exit codes: 0 done · 1 something was found (differences, problems, failed tests, things to migrate) · 2 wrong usage · 3 no such
-template set, action or file · 4 variables missing or invalid · 5 the generation failed · 6 files in conflict, nothing written · 130 interrupted.
+Exit codes: 0 done · 1 something was found (differences, problems, failed tests, things to migrate) · 2 wrong usage · 3 no such set,
+action or file · 4 variables missing or invalid · 5 the generation failed · 6 files in conflict, nothing written ·
+130 interrupted.
 Texts of templates and variables are never read as markup. Called by every command.
 """
 
