@@ -25,6 +25,7 @@ text says what then holds.
 
 _PAUSE = f"`{names.ANNOTATION_RECONCILE}: {names.RECONCILE_DISABLED}`"
 _AGAIN = f"`{names.ANNOTATION_REQUESTED_AT}: <any new value>`"
+_CONFIRM = f"`{names.ANNOTATION_CONFIRM_DELETE}: <name>@<day>`"
 _ANNOTATIONS = f"""
 ## Annotations you may set
 
@@ -32,6 +33,7 @@ _ANNOTATIONS = f"""
 | --- | --- |
 | {_PAUSE} | The operator leaves the object alone and shows the condition `{ConditionType.PAUSED}`. |
 | {_AGAIN} | The operator looks at it again now, and runs a job again. |
+| {_CONFIRM} | Lets a Tenant that is being deleted lose its records; the condition `{ConditionType.DELETION_HELD}` gives the value. |
 """
 
 
