@@ -28,7 +28,9 @@ ANNOTATION_MANIFEST_DIGEST: Final = f"{GROUP}/manifest-digest"
 ANNOTATION_RUN_KEY: Final = f"{GROUP}/run-key"
 ANNOTATION_CERT_NOT_AFTER: Final = f"{GROUP}/certificate-not-after"
 ANNOTATION_CERT_SERIAL: Final = f"{GROUP}/certificate-serial"
-ANNOTATION_SHAPE: Final = f"{GROUP}/shape"  # set by the child writer: digest of which fields were written (no values)
+ANNOTATION_SHAPE_PREFIX: Final = (
+    f"{GROUP}/shape-"  # + concern; the child writer's digest of which fields it wrote (no values)
+)
 
 # --- labels on children -------------------------------------------------------------------------------------------------
 LABEL_NAME: Final = "app.kubernetes.io/name"
@@ -85,6 +87,11 @@ DATABASE_NAME_DIGITS: Final = 12
 def default_namespace(tenant: str) -> str:
     """The namespace that a Tenant without ``spec.namespaces`` gets."""
     return f"tenant-{tenant}"
+
+
+def shape_annotation(manager: str) -> str:
+    """The annotation under which a field manager notes the shape of what it wrote; one for each concern."""
+    return ANNOTATION_SHAPE_PREFIX + manager.removeprefix(FIELD_MANAGER_PREFIX)
 
 
 def database_role(tenant_uid: str) -> str:

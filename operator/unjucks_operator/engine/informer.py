@@ -22,8 +22,10 @@ from unjucks_operator.kube.store import ChildStore
 log = logging.getLogger(__name__)
 
 OnEvent = Callable[[Resource, Child | None, Child | None], None]
-"""Resource, the child before (None: new) and after (None: deleted). Called in the loop's thread; must not block or raise."""
+"""Resource, the child before (None: new) and after (None: deleted). Called in the loop's thread; must not block or raise.
+Changes of which nothing is kept (a quota's usage) are not told."""
 
+_CHUNK: Final = 500  # objects per page
 _BACKOFF_FIRST: Final = 0.2  # seconds
 _BACKOFF_LONGEST: Final = 30.0
 _WATCHES_BEFORE_RELIST: Final = 5  # failures in a row from one version: that version may be the problem
@@ -116,9 +118,13 @@ class Informer:
     async def _follow(self) -> None:
         """Watch after watch from the last known version. Raises Gone, or the error that came too many times in a row."""
         failures = 0
+        again = False
         while True:
             started, heard = self._clock.monotonic(), self._heard
             try:
+                if again:
+                    await self._require_history()
+                again = True
                 async with aclosing(self._watch()) as events:
                     async for event in events:
                         self._heard = self._clock.monotonic()
@@ -135,6 +141,17 @@ class Informer:
             failures = 0 if ended_well else failures + 1
             if failures:
                 await self._clock.sleep(self._pause(failures - 1))
+
+    async def _require_history(self) -> None:
+        """Raise Gone when the server's versions are behind ours: etcd came back from a backup while we were disconnected.
+
+        A watch from a version in the future would be accepted, and stay silent until history gets there.
+        """
+        async with aclosing(self._pages(chunk=1)) as pages:
+            async for _, version in pages:
+                if int(version) < int(self._version):
+                    raise Gone(f"the server is at version {version}, before {self._version}")
+                return
 
     def _take(self, event: WatchEvent) -> None:
         metadata = event.object["metadata"]
@@ -156,13 +173,17 @@ class Informer:
                 # Deleted and made again while we were not looking: two different things for everybody who listens.
                 self._on_event(self.resource, old, None)
                 self._on_event(self.resource, None, new)
-            else:
+            elif old is None or new is None or not new.tells_nothing_new(old):
                 self._on_event(self.resource, old, new)
 
     # --- small things -----------------------------------------------------------------------------------------------------
-    def _pages(self) -> AsyncGenerator[tuple[list[Manifest], str], None]:
+    def _pages(self, chunk: int = _CHUNK) -> AsyncGenerator[tuple[list[Manifest], str], None]:
         return self._api.list_pages(
-            self.resource, namespace=self._namespace, label_selector=self._selector, metadata_only=self._metadata_only
+            self.resource,
+            namespace=self._namespace,
+            label_selector=self._selector,
+            metadata_only=self._metadata_only,
+            chunk=chunk,
         )
 
     def _watch(self) -> AsyncGenerator[WatchEvent, None]:

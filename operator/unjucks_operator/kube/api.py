@@ -70,6 +70,7 @@ class KubeApi(Protocol):
         namespace: str | None = None,
         label_selector: str | None = None,
         metadata_only: bool = False,
+        chunk: int = 500,
     ) -> AsyncGenerator[tuple[list[Manifest], str], None]:
         """The same page by page, for those who do not want everything in memory. Gone when the list's snapshot expired."""
 

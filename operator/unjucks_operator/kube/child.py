@@ -46,6 +46,17 @@ class Child:
         """Namespace and name."""
         return self.namespace, self.name
 
+    def tells_nothing_new(self, old: "Child") -> bool:
+        """Whether all that is kept is as it was: a change of status, or of somebody else's annotations."""
+        return (
+            self.full is None
+            and self.uid == old.uid
+            and self.signature == old.signature
+            and self.deleting == old.deleting
+            and self.labels == old.labels
+            and self.annotations == old.annotations
+        )
+
 
 def to_child(resource: Resource, manifest: Manifest, *, full: bool = False) -> Child:
     """Project an object as the API server returned it. Takes no reference to parts of ``manifest`` that change later."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from unjucks_api.names import ANNOTATION_SHAPE, LABEL_MANAGED_BY, LABEL_TENANT_UID, MANAGED_BY
+from unjucks_api.names import LABEL_MANAGED_BY, LABEL_TENANT_UID, MANAGED_BY, shape_annotation
 from unjucks_api.reasons import Reason
 from unjucks_operator.errors import Conflict, InvalidSpec, OwnershipConflict, Waiting
 from unjucks_operator.kube import fieldsets
@@ -212,7 +212,7 @@ class ChildWriter:
     async def _update(self, task: _Task, flight: _Flight, known: Child) -> Outcome:
         body = task.body | {"metadata": task.body["metadata"] | {"uid": known.uid}}
         slim = self._metadata_suffices(task.resource)
-        if task.manager in known.posted_by and known.annotations.get(ANNOTATION_SHAPE) == task.shape:
+        if task.manager in known.posted_by and known.annotations.get(shape_annotation(task.manager)) == task.shape:
             answer = await self._api.patch(
                 task.resource,
                 task.name,
@@ -311,7 +311,7 @@ class ChildWriter:
         resource = resource_of(manifest)
         body = fieldsets.without_empty_lists(manifest) if resource in EXACT else manifest
         form = fieldsets.shape(body)
-        annotations = (metadata.get("annotations") or {}) | {ANNOTATION_SHAPE: form}
+        annotations = (metadata.get("annotations") or {}) | {shape_annotation(manager): form}
         return _Task(
             resource=resource,
             namespace=metadata.get("namespace"),

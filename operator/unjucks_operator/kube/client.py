@@ -99,9 +99,10 @@ class KubeClient:
         namespace: str | None = None,
         label_selector: str | None = None,
         metadata_only: bool = False,
+        chunk: int = _CHUNK,
     ) -> AsyncGenerator[tuple[list[Manifest], str], None]:
         """See ``KubeApi``."""
-        return self._pages(resource, namespace, label_selector, metadata_only, _CHUNK)
+        return self._pages(resource, namespace, label_selector, metadata_only, chunk)
 
     async def _pages(
         self, resource: Resource, namespace: str | None, selector: str | None, metadata_only: bool, chunk: int
