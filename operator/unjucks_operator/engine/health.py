@@ -95,6 +95,8 @@ class HealthServer:
         self._registry = registry
         self._runner: web.AppRunner | None = None
         self._failing: dict[str, frozenset[str]] = {}
+        self._well: set[str] = set()
+        """Those that have been well once: before that, not to be ready yet is nothing to warn of."""
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
@@ -146,13 +148,20 @@ class HealthServer:
     def _tell(self, name: str, failed: dict[str, str]) -> None:
         """Log a change, once: what the kubelet does next should have its reason in the log."""
         before, now = self._failing.get(name, frozenset()), frozenset(failed)
-        if now == before:
+        if now == before and name in self._failing:
             return
+        starting = name == "readyz" and name not in self._well
         self._failing[name] = now
-        if now:
-            _log.warning("/%s fails: %s", name, "; ".join(f"{check}: {failed[check]}" for check in sorted(now)))
+        if not now:
+            self._well.add(name)
+            _log.info("/%s is well", name)
         else:
-            _log.info("/%s is well again", name)
+            _log.log(
+                logging.INFO if starting else logging.WARNING,
+                "/%s fails: %s",
+                name,
+                "; ".join(f"{check}: {failed[check]}" for check in sorted(now)),
+            )
 
 
 def _outcome(check: Check) -> str | None:
