@@ -33,7 +33,7 @@ _ANNOTATIONS = f"""
 | --- | --- |
 | {_PAUSE} | The operator leaves the object alone and shows the condition `{ConditionType.PAUSED}`. |
 | {_AGAIN} | The operator looks at it again now, and runs a job again. |
-| {_CONFIRM} | Lets a Tenant that is being deleted lose its records; the condition `{ConditionType.DELETION_HELD}` gives the value. |
+| {_CONFIRM} | Lets a deleted Tenant lose its records; the condition `{ConditionType.DELETION_HELD}` gives the value. |
 """
 
 

@@ -326,7 +326,9 @@ class DeletionStep(Model):
 
     what: Line = Field(default="", description="Kind of thing, for example namespace or database.")
     name: Line = Field(default="", description="Name of the thing.")
-    action: Word = Field(default="", description="What happens to it: Delete, Lock or Keep.")
+    action: Word = Field(
+        default="", description="What happens to it: Delete, Drop, Retain or Tombstone (locked and kept)."
+    )
 
 
 class DeletionStatus(Model):
