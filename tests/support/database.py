@@ -1,14 +1,14 @@
 """A database that is ready for the operator, for one test: bootstrapped, migrated, with a service login of its own.
 
 Each one has a role prefix of its own, because roles belong to the whole server that the tests share; everything is removed
-afterwards, roles included. Used through the fixtures ``unjucks_database`` and ``database``.
+afterwards, roles included. Used through the fixtures ``unjucks_database``, ``shared_database`` and ``database``.
 """
 
 import asyncio
 import contextlib
 import secrets
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import asyncpg
@@ -62,21 +62,33 @@ def new_uid() -> str:
     return str(uuid.uuid4())
 
 
+async def _make_bare(server: PostgresServer) -> ReadyDatabase:
+    mark = secrets.token_hex(4)
+    name = await server.create_database(f"t_{mark}")
+    return ReadyDatabase(server, name, f"u{mark}", f"login_{mark}", secrets.token_urlsafe(12))
+
+
+async def _set_up(ready: ReadyDatabase) -> None:
+    async with ready.as_admin() as connection:
+        verifier = scram_verifier(ready.password)
+        await bootstrap(connection, prefix=ready.prefix, service_login=ready.login, password_verifier=verifier)
+    async with ready.open() as opened:
+        await prepare(opened)
+
+
 @contextlib.asynccontextmanager
 async def bare_database(server: PostgresServer) -> AsyncIterator[ReadyDatabase]:
     """An empty database with names for everything, but nothing set up yet; removes whatever a test made with them."""
-    mark = secrets.token_hex(4)
-    name = await server.create_database(f"t_{mark}")
-    ready = ReadyDatabase(server, name, f"u{mark}", f"login_{mark}", secrets.token_urlsafe(12))
+    ready = await _make_bare(server)
     try:
         yield ready
     finally:
-        if not server.running:  # a test failed between stop and start
-            await asyncio.to_thread(server.start)
         await _remove(ready)
 
 
 async def _remove(ready: ReadyDatabase) -> None:
+    if not ready.server.running:  # a test failed between stop and start
+        await asyncio.to_thread(ready.server.start)
     connection = await ready.admin()
     try:
         tenants = []
@@ -101,16 +113,19 @@ async def _remove(ready: ReadyDatabase) -> None:
 async def ready_database(server: PostgresServer) -> AsyncIterator[ReadyDatabase]:
     """Bootstrapped by the superuser, migrated by the service login."""
     async with bare_database(server) as ready:
-        async with ready.as_admin() as connection:
-            await bootstrap(
-                connection,
-                prefix=ready.prefix,
-                service_login=ready.login,
-                password_verifier=scram_verifier(ready.password),
-            )
-        async with ready.open() as opened:
-            await prepare(opened)
+        await _set_up(ready)
         yield ready
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: PostgresServer) -> Iterator[ReadyDatabase]:
+    """One for many tests that only add tenants of their own to it; making one takes longer than most tests."""
+    ready = asyncio.run(_make_bare(postgres_server))
+    try:
+        asyncio.run(_set_up(ready))
+        yield ready
+    finally:
+        asyncio.run(_remove(ready))
 
 
 @pytest.fixture

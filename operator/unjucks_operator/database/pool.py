@@ -146,7 +146,7 @@ class Database:
             yield connection
             broken = False
         except Exception as error:
-            broken = is_connection_loss(error) or connection.is_in_transaction()
+            broken = True  # set-up is rare; a session that failed in it is not worth looking at
             self._note(error)
             raise translate(error) from error
         finally:
@@ -194,7 +194,7 @@ class Database:
 
     async def _rolled_back(self, connection: Connection, error: BaseException) -> bool:
         """Whether the session is clean again. One that may still be busy or is gone is not worth saving."""
-        if connection.is_closed() or is_connection_loss(error) or isinstance(error, asyncio.CancelledError):
+        if is_connection_loss(error) or isinstance(error, asyncio.CancelledError):
             return False
         try:
             await connection.execute("ROLLBACK", timeout=2.0)
@@ -226,15 +226,13 @@ class Database:
         return connection
 
     async def _release(self, connection: Connection, broken: bool) -> None:
-        if self._pool is None:
-            connection.terminate()
-            return
-        if broken:
-            connection.terminate()
-        try:
-            await self._pool.release(connection, timeout=2.0)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            connection.terminate()
+        if broken or self._pool is None:
+            _throw_away(connection)
+        if self._pool is not None:
+            try:
+                await self._pool.release(connection, timeout=2.0)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                _throw_away(connection)
 
     def _note(self, error: BaseException) -> None:
         """After a lost or refused connection: nobody tries again before a random part of a growing delay is over."""
@@ -247,6 +245,13 @@ class Database:
 
 
 _FROM_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+
+def _throw_away(connection: Connection) -> None:
+    try:
+        connection.terminate()
+    except asyncpg.InterfaceError:
+        pass  # the pool noticed before us that it is gone, and took the handle back
 
 
 def _ms(seconds: float) -> int:
