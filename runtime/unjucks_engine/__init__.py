@@ -5,6 +5,7 @@
 No file system, no network, no clock unless pinned. Knows nothing of the other packages of this project.
 """
 
+from unjucks_engine.environment import Environment
 from unjucks_engine.errors import (
     LimitExceeded,
     TemplateError,
@@ -15,6 +16,7 @@ from unjucks_engine.errors import (
 from unjucks_engine.limits import Limits
 
 __all__ = [
+    "Environment",
     "LimitExceeded",
     "Limits",
     "TemplateError",

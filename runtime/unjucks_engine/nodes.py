@@ -11,19 +11,19 @@ from typing import Any
 
 
 class Node:
-    """A node at ``line``/``column`` (0-based)."""
+    """A node at the offset ``pos`` of its source."""
 
-    __slots__ = ("column", "line")
+    __slots__ = ("pos",)
     walked: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
-    def __init__(self, line: int, column: int, **fields: Any) -> None:
-        self.line = line
-        self.column = column
-        for name, value in fields.items():
+    def __init__(self, pos: int, *fields: Any) -> None:
+        self.pos = pos
+        for name, value in zip(self.fields, fields, strict=True):
             setattr(self, name, value)
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name, None)!r}" for name in self.__slots__)
+        fields = ", ".join(f"{name}={getattr(self, name, None)!r}" for name in self.fields)
         return f"{type(self).__name__}({fields})"
 
 
@@ -44,11 +44,11 @@ class Nodes(Node):
     """A list of nodes."""
 
     __slots__ = ("items",)
+    fields = ("items",)
     items: list[Any]
 
-    def __init__(self, line: int, column: int, items: list[Any] | None = None) -> None:
-        self.line = line
-        self.column = column
+    def __init__(self, pos: int, items: list[Any] | None = None) -> None:
+        self.pos = pos
         self.items = items if items is not None else []
 
 
@@ -74,6 +74,7 @@ class KeywordArgs(Dict):
 
 class Value(Node):
     __slots__ = ("value",)
+    fields = ("value",)
     value: Any
 
 
@@ -93,6 +94,7 @@ class Symbol(Value):
 
 class Pair(Node):
     __slots__ = ("key", "value")
+    fields = ("key", "value")
     walked = ("key", "value")
     key: Any
     value: Any
@@ -100,6 +102,7 @@ class Pair(Node):
 
 class LookupVal(Node):
     __slots__ = ("target", "val")
+    fields = ("target", "val")
     walked = ("target", "val")
     target: Any
     val: Any
@@ -107,6 +110,7 @@ class LookupVal(Node):
 
 class FunCall(Node):
     __slots__ = ("args", "name")
+    fields = ("name", "args")
     walked = ("name", "args")
     name: Any
     args: Nodes
@@ -118,6 +122,7 @@ class Filter(FunCall):
 
 class InlineIf(Node):
     __slots__ = ("body", "cond", "other")
+    fields = ("cond", "body", "other")
     walked = ("cond", "body", "other")
     body: Any
     cond: Any
@@ -128,6 +133,7 @@ class Binary(Node):
     """An operator with two sides; ``op`` is how the template writes it (``in`` and ``is`` included)."""
 
     __slots__ = ("left", "op", "right")
+    fields = ("op", "left", "right")
     walked = ("left", "right")
     left: Any
     right: Any
@@ -136,6 +142,7 @@ class Binary(Node):
 
 class Unary(Node):
     __slots__ = ("op", "target")
+    fields = ("op", "target")
     walked = ("target",)
     op: str
     target: Any
@@ -145,6 +152,7 @@ class Compare(Node):
     """``ops`` is a list of (operator, operand)."""
 
     __slots__ = ("expr", "ops")
+    fields = ("expr", "ops")
     walked = ("expr",)
     expr: Any
     ops: list[tuple[str, Any]]
@@ -152,6 +160,7 @@ class Compare(Node):
 
 class If(Node):
     __slots__ = ("body", "cond", "other")
+    fields = ("cond", "body", "other")
     walked = ("cond", "body", "other")
     cond: Any
     body: Any
@@ -166,6 +175,7 @@ class For(Node):
     """``kind`` is ``for``, ``asyncEach`` or ``asyncAll``; ``name`` is a Symbol or an Array of them."""
 
     __slots__ = ("arr", "body", "kind", "name", "other")
+    fields = ("kind", "name", "arr", "body", "other")
     walked = ("arr", "name", "body", "other")
     arr: Any
     name: Any
@@ -176,6 +186,7 @@ class For(Node):
 
 class MacroNode(Node):
     __slots__ = ("args", "body", "name")
+    fields = ("name", "args", "body")
     walked = ("name", "args", "body")
     name: Any
     args: Nodes
@@ -188,6 +199,7 @@ class Caller(MacroNode):
 
 class Import(Node):
     __slots__ = ("context", "target", "template")
+    fields = ("template", "target", "context")
     walked = ("template", "target")
     template: Any
     target: Any
@@ -196,6 +208,7 @@ class Import(Node):
 
 class FromImport(Node):
     __slots__ = ("context", "names", "template")
+    fields = ("template", "names", "context")
     walked = ("template", "names")
     template: Any
     names: Nodes
@@ -206,6 +219,7 @@ class Set(Node):
     """``body`` is not walked: blocks inside it do not exist for the file."""
 
     __slots__ = ("body", "targets", "value")
+    fields = ("targets", "value", "body")
     walked = ("value",)
     targets: list[Any]
     value: Any
@@ -216,6 +230,7 @@ class Switch(Node):
     """``cases`` (pairs of condition and body) are not walked."""
 
     __slots__ = ("cases", "default", "expr")
+    fields = ("expr", "cases", "default")
     walked = ("expr", "default")
     expr: Any
     cases: list[tuple[Any, Nodes]]
@@ -224,6 +239,7 @@ class Switch(Node):
 
 class Block(Node):
     __slots__ = ("body", "name", "parent")
+    fields = ("name", "body", "parent")
     walked = ("name", "body")
     name: Any
     body: Any
@@ -233,12 +249,14 @@ class Block(Node):
 
 class Extends(Node):
     __slots__ = ("template",)
+    fields = ("template",)
     walked = ("template",)
     template: Any
 
 
 class Include(Node):
     __slots__ = ("missing", "template")
+    fields = ("template", "missing")
     walked = ("template",)
     template: Any
     missing: bool
@@ -246,5 +264,17 @@ class Include(Node):
 
 class Capture(Node):
     __slots__ = ("body",)
+    fields = ("body",)
     walked = ("body",)
     body: Any
+
+
+class Slice(Node):
+    """``start:stop:step`` between brackets, in the Jinja mode."""
+
+    __slots__ = ("start", "step", "stop")
+    fields = ("start", "stop", "step")
+    walked = ("start", "stop", "step")
+    start: Any
+    stop: Any
+    step: Any

@@ -1,0 +1,315 @@
+"""Writes the Python module of a template: one function for the file and one per block.
+
+Two ways to hold variables. *local*: Python locals, when nothing else can see the run-time frame and the frames the part is called
+with are empty (checked on entry; else the part is compiled again in the other way). *frames*: Nunjucks' chain of run-time frames
+as it is, for includes, blocks, parents, imports with context and call blocks. Both must print the same.
+Called by ``environment``; expressions are in ``expressions``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unjucks_engine import nodes
+from unjucks_engine.errors import TemplateSyntaxError
+from unjucks_engine.expressions import Code, Expressions, plain_name
+from unjucks_engine.scopes import Part, level_names, loop_names, weight
+from unjucks_engine.statement_code import Statements
+
+if TYPE_CHECKING:
+    from unjucks_engine.environment import Environment
+    from unjucks_engine.lexer import Lexer
+
+
+class Function:
+    """A Python function being written."""
+
+    def __init__(self, part: Part, local: bool, kind: str) -> None:
+        self.part = part
+        self.local = local
+        #: ``root``, ``block``, ``macro`` or ``caller``.
+        self.kind = kind
+        self.temps = 0
+        #: Python names that must exist from the start.
+        self.unset: list[str] = []
+        self.out = "o"
+        #: For callers: the number of compile-time scopes around, and the names in them that the body changes.
+        self.scope_base = 0
+        self.outside: set[str] = set()
+
+
+class Level:
+    """A run-time frame level of a function: the loop it belongs to and its variables."""
+
+    def __init__(self, slots: dict[str, str], loop: dict[str, str] | None = None) -> None:
+        self.slots = slots
+        #: Python names of the counters (``i``, ``n``, and ``object`` if there is one), or None outside loops.
+        self.loop = loop
+
+
+class Generator(Statements, Expressions):
+    """The code of one template."""
+
+    def __init__(self, env: Environment, name: str | None, lexer: Lexer, frames: bool) -> None:
+        self.env = env
+        self.name = name
+        self.lexer = lexer
+        self.frames_only = frames
+        self.strict_use = env.undefined == "ErrorOnUse"
+        self.constants: dict[str, Any] = {}
+        self.code: list[str] = []
+        #: Position in the source for each line of code.
+        self.lines: list[int] = []
+        self.depth = 0
+        self.pos = 0
+        self.names = 0
+        self.function: Function
+        self.levels: list[Level] = []
+        #: Compile-time names, innermost scope last.
+        self.scopes: list[dict[str, str]] = []
+        self.pending: list[tuple[str, int]] = []
+        self.used_slow = False
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """One line of code at the current depth."""
+        if self.pending:
+            self.flush()
+        self.code.append(" " * self.depth + text)
+        self.lines.append(self.pos)
+
+    def put(self, code: str) -> None:
+        """Appends a piece of text (code of a ``str``) to the output, later together with its neighbours."""
+        self.pending.append((code, self.pos))
+
+    def flush(self) -> None:
+        """Writes the pieces of text that are waiting."""
+        pending, self.pending = self.pending, []
+        out = self.function.out
+        indent = " " * self.depth
+        if len(pending) == 1:
+            self.code.append(f"{indent}{out}.append({pending[0][0]})")
+            self.lines.append(pending[0][1])
+            return
+        self.code.append(f"{indent}{out} += (")
+        self.lines.append(pending[0][1])
+        for code, pos in pending:
+            self.code.append(f"{code},")
+            self.lines.append(pos)
+        self.code.append(")")
+        self.lines.append(pending[-1][1])
+
+    def temp(self) -> str:
+        self.function.temps += 1
+        return f"t{self.function.temps}"
+
+    def fresh(self, prefix: str) -> str:
+        """A new Python name."""
+        self.names += 1
+        return f"{prefix}{self.names}"
+
+    def fail_at(self, message: str, pos: int) -> TemplateSyntaxError:
+        line, column = self.lexer.place(pos)
+        return TemplateSyntaxError(message, self.name or "", line + 1, column + 1)
+
+    # -- names -------------------------------------------------------------------------------------------------------
+
+    def compile_time(self, name: str) -> str | None:
+        """The Python name of a compile-time name."""
+        for scope in reversed(self.scopes):
+            found = scope.get(name)
+            if found is not None:
+                return found
+        return None
+
+    def variable(self, name: str) -> str:
+        found = self.compile_time(name)
+        if found is not None:
+            return found
+        function = self.function
+        if function.local:
+            if name == "loop":
+                for level in reversed(self.levels):
+                    if level.loop is not None and "object" in level.loop:
+                        return f"(C.get('loop', U) if {level.loop['object']} is U else {level.loop['object']})"
+            code = f"C.get({name!r}, U)"
+            for level in self.levels:
+                slot = level.slots.get(name)
+                if slot is not None:
+                    code = f"({code} if {slot} is U else {slot})"
+            return code
+        if name in function.part.defined or name == "loop" or name == "caller":
+            return f"lookup(F, C, {name!r})"
+        if function.kind == "macro" and not function.part.has_caller:
+            return f"C.get({name!r}, U)"
+        return f"(C.get({name!r}, U) if B else lookup(F, C, {name!r}))"
+
+    def loop_field(self, name: str) -> Code | None:
+        if self.compile_time("loop") is not None or "loop" in self.function.part.assigned:
+            return None
+        if not self.levels:
+            return None
+        level = self.levels[-1]
+        if level.loop is None or level.loop.get("off"):
+            return None
+        i, n = level.loop["i"], level.loop["n"]
+        return {
+            "index": (f"({i} + 1)", "int"),
+            "index0": (i, "int"),
+            "revindex": (f"({n} - {i})", "int"),
+            "revindex0": (f"({n} - {i} - 1)", "int"),
+            "first": (f"({i} == 0)", "bool"),
+            "last": (f"({i} == {n} - 1)", "bool"),
+            "length": (n, "int"),
+        }[name]
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def module(self, root: nodes.Nodes) -> str:
+        """The whole module: ``root`` and one function per block."""
+        blocks = [node for node in nodes.walk(root) if isinstance(node, nodes.Block)]
+        seen: set[str] = set()
+        for block in blocks:
+            if block.name.value in seen:
+                raise TemplateSyntaxError(
+                    f'Block "{block.name.value}" has already been defined.', self.name or "", prefix="Error: "
+                )
+            seen.add(block.name.value)
+        self.part("root", "root", root, None)
+        for number, block in enumerate(blocks):
+            self.part(f"b{number}", "block", block.body, block)
+        self.depth = 0
+        self.line("BLOCKS = {" + ", ".join(f"{b.name.value!r}: b{n}" for n, b in enumerate(blocks)) + "}")
+        return "\n".join(self.code) + "\n"
+
+    def part(self, python_name: str, kind: str, body: Any, block: nodes.Block | None) -> None:
+        """The function of the file, or of a block."""
+        part = Part(body)
+        if kind == "root":
+            self.has_extends = part.extends
+        local = part.local and not self.frames_only
+        if kind == "root":
+            self._root_part = part
+        outer = self.function = Function(part, local, kind)
+        slots = {name: self.fresh("s") for name in sorted(level_names(body))} if local else {}
+        self.levels = [Level(slots)]
+        self.scopes = [{}]
+        self.depth = 0
+        self.line(f"def {python_name}(rt, X, F, {'q' if kind == 'root' and part.extends else 'o'}):")
+        self.depth = 1
+        if local:
+            self.used_slow = True
+            self.line(f"if not F.bare(): return slow({python_name!r})(rt, X, F, o)")
+        self.line(f"rt.work({weight(body)})")
+        self.line("C = X.vars")
+        if not local:
+            self.line("B = F.bare()")
+            if kind == "block":
+                self.line("F = Frame(F, True)")
+        if kind == "root" and part.extends:
+            self.line("P = None; o = []")
+        mark = len(self.code)
+        if block is not None and block.parent is not None:
+            name = self.fresh("v")
+            self.line(f"{name} = rt.super_block({block.name.value!r}, BLOCK[{block.name.value!r}], X, F)")
+            self.scopes[-1][block.parent] = name
+        self.body(body)
+        if kind == "root" and part.extends:
+            self.line("if P is None: q += o")
+            self.line("else: rt.parent_root(P, X, F, q)")
+        elif self.pending:
+            self.flush()
+        self.function = outer
+        self._start(mark, [*outer.unset, *slots.values()])
+
+    def _start(self, mark: int, names: list[str]) -> None:
+        """Inserts the first values of names at the start of a function whose body begins at ``mark``."""
+        if self.pending:
+            self.flush()
+        if names:
+            self.code.insert(mark, " " * self.depth + " = ".join(names) + " = U")
+            self.lines.insert(mark, self.pos)
+
+    def nested(self, node: nodes.MacroNode, is_caller: bool) -> str:
+        """Writes the function of a macro or caller; returns the Python name of the ``Macro``."""
+        outer, levels, scopes, depth = self.function, self.levels, self.scopes, self.depth
+        if self.pending:
+            self.flush()
+        positional, keywords = self.checked_parameters(node)
+        python_name = self.fresh("m")
+        function = Function(outer.part, outer.local, "caller" if is_caller else "macro")
+        args = [self.fresh("a") for _ in positional]
+        self.line(f"def {python_name}({', '.join([*args, 'kw'])}):")
+        self.function = function
+        self.scopes = [*scopes, {}] if is_caller else [{}]
+        function.scope_base = len(self.scopes) - 1
+        self.depth = depth + 1
+        self.line(f"rt.work({weight(node.body)})")
+        self.line("o = []")
+        shared = not outer.local and outer.part.has_caller
+        if shared:
+            self.line("nonlocal F")
+            self.line(f"G = F; F = Frame({'F, True' if is_caller else ''})")
+        elif not outer.local:
+            self.line("F = Frame()")
+        mark = len(self.code)
+        for (name, _), arg in zip(positional, args, strict=True):
+            self.scopes[-1][name] = arg
+        if outer.local:
+            slots = {name: self.fresh("s") for name in sorted(level_names(node.body))}
+            self.levels = [Level(slots)]
+            self._local_keywords(slots, keywords)
+        else:
+            slots = {}
+            self.levels = [Level({})]
+            self._frame_keywords(positional, args, keywords)
+        self.body(node.body)
+        if shared:
+            self.line("F = G")
+        self.line("return Safe(rt.joined(o))")
+        self._start(mark, [*function.unset, *slots.values()])
+        if function.outside:
+            self.code.insert(mark, " " * self.depth + f"nonlocal {', '.join(sorted(function.outside))}")
+            self.lines.insert(mark, self.pos)
+        self.function, self.levels, self.scopes, self.depth = outer, levels, scopes, depth
+        label = "caller" if is_caller else node.name.value
+        signature = f"{tuple(name for name, _ in positional)!r}, {tuple(name for name, _ in keywords)!r}"
+        result = self.fresh("m")
+        self.line(f"{result} = Macro({label!r}, {signature}, {python_name})")
+        return result
+
+    def _local_keywords(self, slots: dict[str, str], keywords: list[tuple[str, Any]]) -> None:
+        slots["caller"] = self.fresh("s")
+        self.line(f"{slots['caller']} = kw.get('caller', U)")
+        for name, default in keywords:
+            code = self.expression(default)[0]
+            slot = slots.setdefault(name, self.fresh("s"))
+            self.line(f"{slot} = kw[{name!r}] if {name!r} in kw else {code}")
+
+    def _frame_keywords(self, positional: list[Any], args: list[str], keywords: list[tuple[str, Any]]) -> None:
+        self.line("V = F.vars")
+        self.line("if 'caller' in kw: V['caller'] = kw['caller']")
+        for (name, _), arg in zip(positional, args, strict=True):
+            self.line(f"V[{name!r}] = {arg}")
+        for name, default in keywords:
+            code = self.expression(default)[0]
+            self.line(f"V[{name!r}] = kw[{name!r}] if {name!r} in kw else {code}")
+
+    def checked_parameters(self, node: nodes.MacroNode) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+        """The parameters of a macro, which must be names."""
+        from unjucks_engine.scopes import parameters
+
+        positional, keywords = parameters(node)
+        for _, item in positional:
+            if not isinstance(item, nodes.Symbol):
+                raise self.fail_at(f"assertType: invalid type: {_TYPE_NAMES.get(type(item).__name__, type(item).__name__)}", item.pos)
+        for name, item in keywords:
+            if not name:
+                raise self.fail_at("the name of a parameter must be a word", getattr(item, "pos", node.pos))
+        return positional, keywords
+
+
+_TYPE_NAMES = {"Value": "Literal", "Unary": "Neg", "Binary": "Add"}
+
+__all__ = ["Generator", "loop_names", "plain_name"]

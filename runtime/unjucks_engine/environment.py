@@ -1,0 +1,242 @@
+"""``Environment``: a set of templates with its options, compiled on demand and rendered within budgets.
+
+Templates come from a mapping in memory; nothing here reads files. Thread-safe for rendering: a render has its own state, and
+compiled templates are only ever added.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from datetime import datetime
+from types import CodeType, TracebackType
+from typing import Any, Literal
+
+from unjucks_engine import ops, runtime
+from unjucks_engine.codegen import Generator
+from unjucks_engine.compat import slice_of
+from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound
+from unjucks_engine.filters_data import FILTERS
+from unjucks_engine.lexer import Lexer, Tags
+from unjucks_engine.library import GLOBALS
+from unjucks_engine.limits import Limits
+from unjucks_engine.member import member
+from unjucks_engine.predicates import TESTS
+from unjucks_engine.profiles import profile_filters, profile_globals
+from unjucks_engine.runtime import Context, Frame, Render, Template
+from unjucks_engine.statements import parse
+from unjucks_engine.values import Importer, Macro, Safe, U, joined, ordered, units, well_formed
+
+UndefinedMode = Literal["Empty", "Error", "ErrorOnUse"]
+Profile = Literal["nunjucks", "pipeline", "cli", "v4"]
+
+_NAMESPACE: dict[str, Any] = {
+    "__builtins__": {"type": type, "str": str, "list": list, "dict": dict, "len": len, "enumerate": enumerate},
+    "U": U,
+    "INF": float("inf"),
+    "Safe": Safe,
+    "Macro": Macro,
+    "Frame": Frame,
+    "member": member,
+    "ordered": ordered,
+    "slice_of": slice_of,
+    **{
+        name: getattr(ops, name)
+        for name in (
+            "add", "add_all", "concat", "contains", "divide", "floor_divide", "greater", "greater_equal", "less", "less_equal",
+            "loose_equal", "modulo", "multiply", "negative", "power", "strict_equal", "subtract", "text", "to_number", "truth",
+        )
+    },
+    **{
+        name: getattr(runtime, name)
+        for name in (
+            "bind_loop", "defined", "imported", "keyword_object", "lookup", "loop_object", "no_length", "printable", "used",
+        )
+    },
+}  # fmt: skip
+
+
+class Environment:
+    """Templates by name, and how they are read.
+
+    The defaults are Nunjucks': autoescape on, nothing trimmed, undefined prints as nothing. ``undefined="Error"`` makes printing an
+    undefined value fail, ``"ErrorOnUse"`` every use of one except tests, conditions and ``default``. ``filters_profile`` selects
+    the additional filters (``nunjucks`` for none). ``seed`` allows random values, ``now`` (with a time zone) the clock; without
+    them such filters fail. ``tags`` are other delimiters, ``jinja_compat`` is Nunjucks' optional Jinja mode.
+    """
+
+    def __init__(
+        self,
+        templates: Mapping[str, str] | None = None,
+        *,
+        autoescape: bool = True,
+        trim_blocks: bool = False,
+        lstrip_blocks: bool = False,
+        undefined: UndefinedMode = "Empty",
+        throw_on_undefined: bool = False,
+        filters_profile: Profile = "pipeline",
+        seed: int | None = None,
+        now: datetime | None = None,
+        limits: Limits | None = None,
+        tags: Tags | None = None,
+        jinja_compat: bool = False,
+    ) -> None:
+        if undefined not in ("Empty", "Error", "ErrorOnUse"):
+            raise ValueError(f"undefined is {undefined!r}; it must be Empty, Error or ErrorOnUse")
+        self.templates = templates if templates is not None else {}
+        self.autoescape = autoescape
+        self.trim_blocks = trim_blocks
+        self.lstrip_blocks = lstrip_blocks
+        self.undefined = undefined
+        self.throw_on_undefined = throw_on_undefined
+        self.seed = seed
+        self.now = now
+        self.limits = limits or Limits()
+        self.tags = tags or Tags()
+        self.jinja_compat = jinja_compat
+        self.filters: dict[str, Any] = {**FILTERS, **profile_filters(filters_profile)}
+        self.tests: dict[str, Any] = TESTS
+        self.globals: dict[str, Any] = {**GLOBALS, **profile_globals(filters_profile)}
+        if jinja_compat:
+            self.globals.update({"True": True, "False": False, "None": None})
+        self._compiled: dict[str, Template] = {}
+        self._places: dict[str, tuple[str | None, list[int], Lexer]] = {}
+
+    # -- public ------------------------------------------------------------------------------------------------------
+
+    def render(self, name: str, context: Mapping[str, Any] | None = None) -> str:
+        """The text of a template with these variables (JSON values, which are copied).
+
+        Raises ``TemplateError`` or one of its kinds. Halves of surrogate pairs that stand alone become U+FFFD.
+        """
+        return well_formed(self._run(lambda: self._entry(name), context))
+
+    def render_string(self, source: str, context: Mapping[str, Any] | None = None, name: str = "") -> str:
+        """The text of a source that is not one of the templates; it can include them."""
+        return well_formed(self.render_units(source, context, name))
+
+    def render_units(self, source: str, context: Mapping[str, Any] | None = None, name: str = "") -> str:
+        """As ``render_string``, but lone halves of surrogate pairs stay."""
+        return joined(self._run(lambda: self.compile(source, name or None), context))
+
+    def render_entry_units(self, name: str, context: Mapping[str, Any] | None = None) -> str:
+        """As ``render``, but lone halves of surrogate pairs stay."""
+        return joined(self._run(lambda: self._entry(name), context))
+
+    def check(self, name: str) -> None:
+        """Parses and compiles a template without running it; raises with the place if that fails."""
+        self._guard(lambda: self._entry(name))
+
+    def check_string(self, source: str, name: str = "") -> None:
+        """As ``check``, for a source that is not one of the templates."""
+        self._guard(lambda: self.compile(source, name or None))
+
+    # -- loading -----------------------------------------------------------------------------------------------------
+
+    def load(self, name: str, parent: str | None = None) -> Template | None:
+        """The compiled template, or None if there is none. ``./`` and ``../`` are relative to the parent's folder."""
+        if parent and name.startswith(("./", "../")):
+            name = posixpath.normpath(posixpath.join(posixpath.dirname(parent), name))
+        found = self._compiled.get(name)
+        if found is None:
+            source = self.templates.get(joined(name))
+            if source is None:
+                return None
+            found = self._compiled[name] = self.compile(source, name)
+        return found
+
+    def _entry(self, name: str) -> Template:
+        found = self.load(units(name))
+        if found is None:
+            raise TemplateNotFound(f"template not found: {name}")
+        return found
+
+    def compile(self, source: str, name: str | None) -> Template:
+        """Compiled code for a source. An error carries the template's name."""
+        try:
+            if len(source) > self.limits.source_bytes or len(source.encode("utf-8", "surrogatepass")) > self.limits.source_bytes:
+                raise LimitExceeded("source_bytes", "the template is too long")
+            return self._compile(units(source), name)
+        except TemplateError as error:
+            error.template = error.template or name or ""
+            raise
+        except (RecursionError, MemoryError):
+            raise LimitExceeded("nesting", "the template is nested too deeply", name or "") from None
+
+    def _compile(self, source: str, name: str | None) -> Template:
+        root, parser = parse(source, self.tags, self.trim_blocks, self.lstrip_blocks, self.limits, self.jinja_compat)
+        space = self._execute(root, parser.lexer, name, False)
+        blocks = space["BLOCKS"]
+        space["BLOCK"] = blocks
+        slow: dict[str, Any] = {}
+
+        def slow_function(function: str) -> Any:
+            if not slow:
+                slow.update(self._execute(root, parser.lexer, name, True))
+                slow["BLOCK"] = blocks
+            return slow[function]
+
+        space["slow"] = slow_function
+        return Template(name or "", space["root"], blocks)
+
+    def _execute(self, root: Any, lexer: Lexer, name: str | None, frames: bool) -> dict[str, Any]:
+        generator = Generator(self, name, lexer, frames)
+        code = generator.module(root)
+        filename = f"<template {len(self._places)}>"
+        try:
+            compiled: CodeType = compile(code, filename, "exec", dont_inherit=True)
+        except (SyntaxError, RecursionError, MemoryError) as error:
+            raise LimitExceeded("nesting", "the template is nested too deeply for its code to be compiled") from error
+        self._places[filename] = (name, generator.lines, lexer)
+        space = {**_NAMESPACE, **generator.constants}
+        space["emit"] = ops.output_escaped if self.autoescape else ops.output
+        exec(compiled, space)  # noqa: S102 - our own code: template text enters it through repr() only
+        return space
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def _run(self, load: Any, context: Mapping[str, Any] | None) -> str:
+        def work() -> str:
+            template = load()
+            rt = Render(self)
+            variables = {**self.globals, **Importer(self.limits).object(dict(context or {}))}
+            out: list[str] = []
+            template.root(rt, Context(variables, template.blocks), Frame(None, False, True), out)
+            size = sum(map(len, out))
+            if size > self.limits.output:
+                raise LimitExceeded("output", f"the output has {size} characters")
+            return "".join(out)
+
+        return str(self._guard(work))
+
+    def _guard(self, work: Any) -> Any:
+        try:
+            return work()
+        except TemplateError as error:
+            self._locate(error, error.__traceback__)
+            raise
+        except RecursionError as error:
+            raise self._locate(LimitExceeded("macro_depth", "the template nests too deeply"), error.__traceback__) from None
+        except MemoryError as error:
+            raise self._locate(LimitExceeded("scratch", "the template needs too much memory"), error.__traceback__) from None
+        except Exception as error:
+            wrapped = TemplateError(f"internal error: {type(error).__name__}: {error}")
+            raise self._locate(wrapped, error.__traceback__) from error
+
+    def _locate(self, error: TemplateError, traceback: TracebackType | None) -> TemplateError:
+        """Fills in the place in the template from the innermost frame of generated code."""
+        if error.line:
+            return error
+        found_name = ""
+        while traceback is not None:
+            found = self._places.get(traceback.tb_frame.f_code.co_filename)
+            if found is not None and not (error.template and error.template != (found[0] or "")):
+                name, lines, lexer = found
+                number = traceback.tb_lineno - 1
+                if 0 <= number < len(lines):
+                    line, column = lexer.place(lines[number])
+                    error.line, error.column = line + 1, column + 1
+                    found_name = name or ""
+            traceback = traceback.tb_next
+        error.template = error.template or found_name
+        return error

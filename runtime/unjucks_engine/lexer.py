@@ -1,0 +1,188 @@
+"""Splits a template source into tokens, on demand.
+
+A token is ``(type, value, pos)``; types are named as in Nunjucks' messages. Must stay lazy: a ``raw`` tag moves the position, and
+of two mistakes in a file the first one read is reported. Called by the parser only.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from unjucks_engine.errors import TemplateSyntaxError
+
+Token = tuple[str, Any, int]
+
+#: JavaScript's white space (``\s`` of its regular expressions).
+JS_SPACE: Final = "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+
+_DELIMITERS = re.escape("()[]{}%*-+~/#,:|.<>=!")
+_SINGLE = {
+    "(": "left-paren",
+    ")": "right-paren",
+    "[": "left-bracket",
+    "]": "right-bracket",
+    "{": "left-curly",
+    "}": "right-curly",
+    ",": "comma",
+    ":": "colon",
+    "~": "tilde",
+    "|": "pipe",
+}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_WORDS = {"true": "boolean", "false": "boolean", "none": "none", "null": "none"}
+_DIGITS = re.compile("[0-9]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The marks around blocks, variables and comments."""
+
+    block_start: str = "{%"
+    block_end: str = "%}"
+    variable_start: str = "{{"
+    variable_end: str = "}}"
+    comment_start: str = "{#"
+    comment_end: str = "#}"
+
+
+@lru_cache(maxsize=32)
+def _patterns(tags: Tags) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """(what a token inside a tag looks like, where text ends)."""
+    code = re.compile(
+        r"""(?:"(?P<dq>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z))"""
+        r"""|(?:'(?P<sq>[^'\\]*(?:\\.[^'\\]*)*)(?:'|\\?\Z))"""
+        r"|(?P<space>[ \n\t\r\u00a0]+)"
+        rf"|(?P<blockend>-?{re.escape(tags.block_end)})"
+        rf"|(?P<varend>-?{re.escape(tags.variable_end)})"
+        r"|(?P<regex>r/(?P<body>.*?)(?:(?<!\\)/|\Z)(?P<flags>[gimy]*))"
+        r"|(?P<op>===|!==|==|!=|<=|>=|//|\*\*|[" + _DELIMITERS + "])"
+        r"|(?P<word>[^ \n\t\r\u00a0" + _DELIMITERS + "]+)",
+        re.DOTALL,
+    )
+    text = re.compile(
+        "|".join(
+            re.escape(mark) for mark in (tags.block_start, tags.variable_start, tags.comment_start, tags.comment_end)
+        )
+    )
+    return code, text
+
+
+class Lexer:
+    """Tokens of one source. ``pos`` is the offset of the next character."""
+
+    def __init__(self, source: str, tags: Tags, trim_blocks: bool, lstrip_blocks: bool) -> None:
+        self.source = source
+        self.tags = tags
+        self.pos = 0
+        self._in_code = False
+        self._trim = trim_blocks
+        self._lstrip = lstrip_blocks
+        self._code, self._text = _patterns(tags)
+        self._lines: list[int] | None = None
+
+    def place(self, pos: int) -> tuple[int, int]:
+        """Line and column of an offset, both counted from 0."""
+        if self._lines is None:
+            self._lines = [0, *(match.end() for match in re.finditer("\n", self.source))]
+        line = bisect_right(self._lines, pos) - 1
+        return line, pos - self._lines[line]
+
+    def next(self) -> Token | None:
+        """The next token, white space included; None at the end."""
+        if self.pos >= len(self.source):
+            return None
+        return self._next_code() if self._in_code else self._next_text()
+
+    def _next_code(self) -> Token:
+        start = self.pos
+        match = self._code.match(self.source, start)
+        assert match is not None
+        self.pos = match.end()
+        kind = match.lastgroup
+        text = match[0]
+        if kind == "word":
+            word_type = _WORDS.get(text)
+            if word_type is not None:
+                return word_type, text, start
+            if text.isdigit() and text.isascii():
+                return self._number(text, start)
+            return "symbol", text, start
+        if kind == "space":
+            return "whitespace", text, start
+        if kind == "op":
+            return _SINGLE.get(text, "operator"), text, start
+        if kind == "varend":
+            self._in_code = False
+            return "variable-end", text, start
+        if kind == "blockend":
+            self._in_code = False
+            if self._trim:
+                if self.source.startswith("\n", self.pos):
+                    self.pos += 1
+                elif self.source.startswith("\r\n", self.pos):
+                    self.pos += 2
+            return "block-end", text, start
+        if kind == "regex":
+            return "regex", (match["body"], match["flags"]), start
+        value = match["dq"] if kind == "dq" else match["sq"]
+        if "\\" in value:
+            value = _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
+        return "string", value, start
+
+    def _number(self, text: str, start: int) -> Token:
+        if self.source.startswith(".", self.pos):
+            match = _DIGITS.match(self.source, self.pos + 1)
+            assert match is not None
+            self.pos = match.end()
+            return "float", f"{text}.{match[0]}", start
+        return "int", text, start
+
+    def _next_text(self) -> Token | None:
+        start = self.pos
+        source = self.source
+        tags = self.tags
+        for kind, mark in (("block-start", tags.block_start), ("variable-start", tags.variable_start)):
+            if source.startswith(mark, start):
+                self.pos = start + len(mark)
+                self._in_code = True
+                if source.startswith("-", self.pos):
+                    self.pos += 1
+                return kind, source[start : self.pos], start
+        if source.startswith(tags.comment_start, start):
+            end = source.find(tags.comment_end, start + len(tags.comment_start))
+            if end < 0:
+                raise TemplateSyntaxError("expected end of comment, got end of file", prefix="Error: ")
+            self.pos = end + len(tags.comment_end)
+            return "comment", source[start : self.pos], start
+        match = self._text.search(source, start)
+        end = len(source) if match is None else match.start()
+        self.pos = end
+        data = source[start:end]
+        if match is not None:
+            block = source.startswith(tags.block_start, end)
+            if not block and not source.startswith((tags.variable_start, tags.comment_start), end):
+                raise TemplateSyntaxError("unexpected end of comment", prefix="Error: ")
+            if block and self._lstrip:
+                column = end - (source.rfind("\n", 0, end) + 1)
+                if 0 < column <= len(data) and not data[-column:].strip(JS_SPACE):
+                    data = data[:-column]
+                    if not data:
+                        return self.next()
+        return "data", data, start
+
+    def rewind(self, pos: int) -> None:
+        """Goes back to a position inside a tag."""
+        self.pos = pos
+        self._in_code = True
+
+    def skip_match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Moves behind the first match of the pattern at or after the position."""
+        match = pattern.search(self.source, self.pos)
+        if match is not None:
+            self.pos = match.end()
+        return match

@@ -1,0 +1,507 @@
+"""The state of one render: budgets, frames, contexts, and the operations generated code calls.
+
+Holds no template syntax. ``Render`` lives for one call of ``Environment.render``; ``Template`` is compiled code, shared.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound, UndefinedError
+from unjucks_engine.limits import Limits
+from unjucks_engine.member import call_method, member
+from unjucks_engine.ops import output, output_escaped, property_key, text, truth, type_error
+from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, Safe, U, joined, units
+
+if TYPE_CHECKING:
+    from unjucks_engine.environment import Environment
+
+_CLOCK_EVERY = 20_000
+
+
+class Frame:
+    """Run-time variables of a scope. Writes do not leave an ``isolated`` frame at its own level."""
+
+    __slots__ = ("isolated", "parent", "top", "vars")
+
+    def __init__(self, parent: Frame | None = None, isolated: bool = False, top: bool = False) -> None:
+        self.vars: dict[str, Any] = {}
+        self.parent = parent
+        self.isolated = isolated
+        self.top = top
+
+    def resolve(self, name: str) -> Frame | None:
+        """The frame that a write of ``name`` goes to. Only the first frame's isolation counts, as in Nunjucks."""
+        if self.vars.get(name, U) is not U:
+            return self
+        if self.isolated:
+            return None
+        frame = self.parent
+        while frame is not None:
+            if frame.vars.get(name, U) is not U:
+                return frame
+            frame = frame.parent
+        return None
+
+    def assign(self, name: str, value: Any) -> None:
+        """``set``: changes the variable where it lives, or makes it here."""
+        if "." in name:
+            self._assign_path(name, value)
+            return
+        frame = self.resolve(name)
+        (frame or self).vars[name] = value
+
+    def _assign_path(self, name: str, value: Any) -> None:
+        path = name.split(".")
+        frame = self.resolve(path[0]) or self
+        target = frame.vars
+        for part in path[:-1]:
+            inner = target.get(part, U)
+            if not truth(inner):
+                inner = target[part] = {}
+            if type(inner) is not dict:
+                raise type_error(f"Cannot create property '{path[-1]}'")
+            target = inner
+        target[path[-1]] = value
+
+    def bare(self) -> bool:
+        """Whether no variable can be found from here."""
+        frame: Frame | None = self
+        while frame is not None:
+            if frame.vars:
+                return False
+            frame = frame.parent
+        return True
+
+
+def lookup(frame: Frame | None, variables: dict[str, Any], name: str) -> Any:
+    """A name that is not known at compile time: frames outwards, then the context (which holds the globals)."""
+    while frame is not None:
+        value = frame.vars.get(name, U)
+        if value is not U:
+            return value
+        frame = frame.parent
+    return variables.get(name, U)
+
+
+class Context:
+    """Variables, exports and blocks of one file being rendered."""
+
+    __slots__ = ("blocks", "exported", "vars")
+
+    def __init__(self, variables: dict[str, Any], blocks: dict[str, Any]) -> None:
+        self.vars = variables
+        self.exported: list[str] = []
+        self.blocks: dict[str, list[Any]] = {name: [block] for name, block in blocks.items()}
+
+    def add_blocks(self, blocks: dict[str, Any]) -> None:
+        """Queues the blocks of a parent behind the ones that are there."""
+        for name, block in blocks.items():
+            self.blocks.setdefault(name, []).append(block)
+
+
+class Template:
+    """Compiled code of one source. ``root(rt, context, frame, out)`` appends text to ``out``."""
+
+    __slots__ = ("blocks", "lines", "name", "root")
+
+    def __init__(self, name: str, root: Callable[..., None], blocks: dict[str, Callable[..., None]]) -> None:
+        self.name = name
+        self.root = root
+        self.blocks = blocks
+
+
+class Render:
+    """One render: what is left of its budgets, and the environment it belongs to."""
+
+    __slots__ = (
+        "_check_at", "_deadline", "_includes", "_left", "_random", "_scratch", "autoescape", "compat", "depth", "emit", "env",
+        "filters", "joining", "limits", "tests", "undefined",
+    )  # fmt: skip
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        limits: Limits = env.limits
+        self.limits = limits
+        self._left = limits.work
+        self._check_at = limits.work - _CLOCK_EVERY
+        self._scratch = limits.scratch
+        self._deadline = time.monotonic() + limits.wall_seconds
+        self._random: random.Random | None = None
+        self._includes = 0
+        self.depth = 0
+        self.joining: list[Any] = []
+        self.autoescape = env.autoescape
+        self.compat = env.jinja_compat
+        self.emit = output_escaped if env.autoescape else output
+        self.filters = env.filters
+        self.tests = env.tests
+        self.undefined = env.undefined
+
+    # -- budgets -----------------------------------------------------------------------------------------------------
+
+    def work(self, steps: int) -> None:
+        """Takes steps from the work budget; looks at the clock now and then."""
+        self._left -= steps
+        if self._left < self._check_at:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        if self._left < 0:
+            raise LimitExceeded("work", "the template takes too many steps")
+        self._check_at = self._left - _CLOCK_EVERY
+        if time.monotonic() > self._deadline:
+            raise LimitExceeded("wall_seconds", "the template takes too long")
+
+    def string(self, size: int) -> None:
+        """Announces a string that is about to be made."""
+        if size > 256:
+            if size > self.limits.string:
+                raise LimitExceeded("string", f"a text of {size} characters is too long")
+            self._scratch -= size
+            if self._scratch < 0:
+                raise LimitExceeded("scratch", "the template makes too much text")
+
+    def items(self, count: int) -> None:
+        """Announces a list that is about to be made."""
+        if count > self.limits.items:
+            raise LimitExceeded("items", f"a list of {count} elements is too long")
+        self._left -= count
+        self._scratch -= count * 8
+        if self._scratch < 0:
+            raise LimitExceeded("scratch", "the template makes too many lists")
+        if self._left < self._check_at:
+            self._checkpoint()
+
+    def regex_seconds(self) -> float:
+        """What one search may take now."""
+        return max(0.001, min(self.limits.regex_seconds, self._deadline - time.monotonic()))
+
+    def random(self) -> random.Random:
+        """The pinned source of randomness; an error when no seed is given."""
+        if self._random is None:
+            if self.env.seed is None:
+                raise TemplateError("random values need a pinned seed (option `seed`)")
+            self._random = random.Random(self.env.seed)  # noqa: S311 - reproducible on purpose, not a secret
+        return self._random
+
+    # -- text --------------------------------------------------------------------------------------------------------
+
+    def joined(self, parts: list[str]) -> str:
+        """The text of a finished buffer."""
+        size = sum(map(len, parts))
+        if size > 256:
+            self.string(size)
+        return "".join(parts)
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def call(self, callee: Any, args: list[Any], keywords: dict[str, Any] | None = None) -> Any:
+        """Calls a macro or sealed function with checked kinds."""
+        kind = type(callee)
+        if kind is Macro:
+            return self.call_macro(callee, args, keywords)
+        if kind is Fn:
+            self._left -= 4
+            if self._left < self._check_at:
+                self._checkpoint()
+            if keywords is not None:
+                args.append(_trailing(keywords))
+            return callee.call(self, args)
+        raise type_error("value is not a function")
+
+    def call_named(self, callee: Any, name: str, args: list[Any], keywords: dict[str, Any] | None = None) -> Any:
+        """A call written in a template; ``name`` is how the message shows it."""
+        kind = type(callee)
+        if kind is Macro:
+            return self.call_macro(callee, args, keywords)
+        if kind is Fn:
+            return self.call(callee, args, keywords)
+        if not truth(callee):
+            error = UndefinedError if callee is U else TemplateError
+            raise error(f"Unable to call `{name}`, which is undefined or falsey", prefix="Error: ")
+        raise TemplateError(f"Unable to call `{name}`, which is not a function", prefix="Error: ")
+
+    def call_member(
+        self, target: Any, key: Any, name: str, args: list[Any], keywords: dict[str, Any] | None = None
+    ) -> Any:
+        """``target.key(args)``: built-in methods are called without making a function object."""
+        found = call_method(self, target, key)
+        if found is not None:
+            self._left -= 4
+            if self._left < self._check_at:
+                self._checkpoint()
+            if keywords is not None:
+                args.append(_trailing(keywords))
+            return found(self, target, args)
+        return self.call_named(member(self, target, key), name, args, keywords)
+
+    def call_macro(self, macro: Macro, args: list[Any], keywords: dict[str, Any] | None) -> Any:
+        """Binds arguments as Nunjucks does and calls the generated function."""
+        self._left -= 8
+        if self._left < self._check_at:
+            self._checkpoint()
+        if keywords is None and args and type(args[-1]) is Kwargs:
+            keywords = {key: value for key, value in args.pop().items() if key != "__keywords"}
+        names = macro.positional
+        missing = len(names) - len(args)
+        if missing:
+            keywords = {} if keywords is None else dict(keywords)
+            if missing < 0:
+                for name, value in zip(macro.keywords, args[len(names) :], strict=False):
+                    keywords[name] = value
+                args = args[: len(names)]
+            else:
+                args = [*args, *(keywords.pop(name, U) for name in names[-missing:])]
+        self.depth += 1
+        if self.depth > self.limits.macro_depth:
+            raise LimitExceeded("macro_depth", "macros call each other too deeply")
+        result = macro.fn(*args, keywords if keywords is not None else _NO_KEYWORDS)
+        self.depth -= 1
+        return result
+
+    # -- loops -------------------------------------------------------------------------------------------------------
+
+    def sequence(self, value: Any) -> tuple[Any, Any]:
+        """(what a loop with one name walks over, the length it reports) for a true value that is not a list."""
+        kind = type(value)
+        if kind is str:
+            return value, len(value)
+        if kind is Safe:
+            items = [units(char) for char in joined(value.val)]
+            return items, len(items)
+        if kind is JsIterator:
+            items, value.items = value.items, []
+            return items, len(items)
+        if (kind is dict or kind is Kwargs) and "length" in value:
+            return self._array_like(value)
+        return (), U
+
+    def _array_like(self, value: dict[str, Any]) -> tuple[list[Any], Any]:
+        from unjucks_engine.ops import to_number
+
+        length = value["length"]
+        count = to_number(self, length)
+        size = 0 if count != count or count <= 0 else count
+        if size > self.limits.items:
+            raise LimitExceeded("items")
+        self.items(int(size))
+        total = int(size) + (size != int(size))
+        return [value.get(str(index), U) for index in range(total)], length
+
+    def rows(self, value: Any, width: int, each: bool) -> tuple[Any, Any, bool]:
+        """(rows of ``width`` values, reported length, whether they are key and value of an object) for several names."""
+        kind = type(value)
+        if kind is JsIterator or kind is Safe:
+            value, _ = self.sequence(value)
+            kind = list
+        if kind is list:
+            return (_row(self, item, width) for item in _live(value)), len(value), False
+        if kind is str:
+            pairs: list[tuple[str, Any]] = [(str(index), char) for index, char in enumerate(value)]
+        elif kind is dict or kind is Kwargs:
+            pairs = list(value.items())
+        else:
+            return (), 0 if not each else U, True
+        self.items(len(pairs))
+        if width == 2:
+            return pairs, len(pairs), True
+        rest = (U,) * (width - 2)
+        return [(*pair, *rest) for pair in pairs], len(pairs), True
+
+    def async_rows(self, value: Any, width: int, each: bool) -> tuple[Any, Any, bool]:
+        """As ``rows``, for ``asyncEach`` and ``asyncAll``: objects and texts need two names."""
+        if type(value) is JsIterator or type(value) is Safe:
+            value, _ = self.sequence(value)
+        if type(value) is list:
+            if width == 1:
+                self.items(len(value))
+                return [(item,) for item in value], len(value), False
+            return self.rows(value, width, each)
+        rows, length, _ = self.rows(value, 2, each)
+        if width != 2 and length:
+            raise type_error("next is not a function")
+        return rows, 0 if length is U else length, True
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def template(self, name: Any, parent: str | None, missing: bool = False) -> Template | None:
+        """The template that a tag names."""
+        if type(name) is not str:
+            raise TemplateError(f"template names must be a string: {text(self, name)}", prefix="Error: ")
+        found = self.env.load(name, parent)
+        if found is None and not missing:
+            raise TemplateNotFound(f"template not found: {name}", prefix="Error: ")
+        self.work(20)
+        return found
+
+    def enter(self) -> None:
+        """Counts a level of files and blocks."""
+        self._includes += 1
+        if self._includes > self.limits.include_depth:
+            raise LimitExceeded("include_depth", "templates include each other too deeply")
+
+    def include(self, name: Any, parent: str | None, missing: bool, context: Context, frame: Frame, out: list[str]) -> None:
+        """``include``: the part gets a copy of the context and a frame of its own."""
+        template = self.template(name, parent, missing)
+        if template is None:
+            return
+        self.enter()
+        self.work(len(context.vars) >> 3)
+        template.root(self, Context(dict(context.vars), template.blocks), Frame(frame, True, True), out)
+        self._includes -= 1
+
+    def exports(self, name: Any, parent: str | None, context: Context | None, frame: Frame | None) -> dict[str, Any]:
+        """``import`` and ``from``: what the file exports; with a context it runs in the importer's."""
+        template = self.template(name, parent)
+        assert template is not None
+        self.enter()
+        variables = dict(self.env.globals if context is None else context.vars)
+        inner = Context(variables, template.blocks)
+        template.root(self, inner, Frame(frame, False, True), [])
+        self._includes -= 1
+        return {name: inner.vars.get(name, U) for name in inner.exported}
+
+    def extends(self, name: Any, parent: str | None, context: Context) -> Template:
+        """``extends``: queues the parent's blocks."""
+        template = self.template(name, parent)
+        assert template is not None
+        context.add_blocks(template.blocks)
+        return template
+
+    def parent_root(self, template: Template, context: Context, frame: Frame, out: list[str]) -> None:
+        """Runs the parent behind the child."""
+        self.enter()
+        template.root(self, context, frame, out)
+        self._includes -= 1
+
+    def block(self, name: str, context: Context, frame: Frame, out: list[str]) -> None:
+        """A block of the most derived file."""
+        blocks = context.blocks.get(name)
+        if not blocks:
+            raise TemplateError(f'unknown block "{name}"', prefix="Error: ")
+        self.enter()
+        self.work(8)
+        blocks[0](self, context, frame, out)
+        self._includes -= 1
+
+    def super_block(self, name: str, current: Any, context: Context, frame: Frame) -> Safe:
+        """The text of the block this one overrides."""
+        blocks = context.blocks.get(name, [])
+        index = blocks.index(current) + 1 if current in blocks else 0
+        if not index or index >= len(blocks):
+            raise TemplateError(f'no super block available for "{name}"', prefix="Error: ")
+        self.enter()
+        out: list[str] = []
+        blocks[index](self, context, frame, out)
+        self._includes -= 1
+        return Safe(self.joined(out))
+
+    # -- filters and tests -------------------------------------------------------------------------------------------
+
+    def filter(self, name: str) -> Callable[..., Any]:
+        """A filter by name."""
+        found = self.filters.get(name)
+        if found is None:
+            raise TemplateError(f"filter not found: {name}", prefix="Error: ")
+        return found
+
+    def test(self, name: str) -> Callable[..., Any]:
+        """A test by name."""
+        found = self.tests.get(name)
+        if found is None:
+            raise TemplateError(f"test not found: {name}", prefix="Error: ")
+        return found
+
+
+_NO_KEYWORDS: dict[str, Any] = {}
+
+
+def _trailing(keywords: dict[str, Any]) -> Kwargs:
+    result = Kwargs(keywords)
+    result["__keywords"] = True
+    return result
+
+
+def _live(items: list[Any]) -> Any:
+    return iter(items)
+
+
+def _row(rt: Render, item: Any, width: int) -> list[Any]:
+    if item is None or item is U:
+        raise type_error("Cannot read properties of null or undefined")
+    if type(item) is list and len(item) >= width:
+        return item
+    return [member(rt, item, index) for index in range(width)]
+
+
+def defined(value: Any) -> Any:
+    """Refuses to print null and undefined (Nunjucks' ``throwOnUndefined``)."""
+    if value is None or value is U:
+        raise UndefinedError("attempted to output null or undefined value")
+    return value
+
+
+def printable(value: Any, name: str) -> Any:
+    """Refuses to print undefined."""
+    if value is U:
+        raise UndefinedError(f"{name} is undefined")
+    return value
+
+
+def used(value: Any, name: str) -> Any:
+    """Refuses to use undefined."""
+    if value is U:
+        raise UndefinedError(f"{name} is undefined")
+    return value
+
+
+def keyword_object(values: dict[str, Any]) -> Kwargs:
+    """Keyword arguments of a callee that does not take them."""
+    return _trailing(values)
+
+
+def imported(exports: dict[str, Any], name: str) -> Any:
+    """One name of an imported file."""
+    if name not in exports:
+        raise TemplateError(f"cannot import '{name}'", prefix="Error: ")
+    return exports[name]
+
+
+def no_length(rt: Render, value: Any) -> bool:
+    """Whether the ``else`` of an asynchronous loop runs."""
+    if value is None or value is U:
+        raise type_error("Cannot read properties of undefined (reading 'length')")
+    return not truth(member(rt, value, "length"))
+
+
+def loop_object(loop: Any, index: int, length: Any) -> dict[str, Any]:
+    """The ``loop`` object of a round: one object per loop, changed in place."""
+    if loop is U:
+        loop = {}
+    loop["index"] = index + 1
+    loop["index0"] = index
+    loop["revindex"] = length - index
+    loop["revindex0"] = length - index - 1
+    loop["first"] = index == 0
+    loop["last"] = index == length - 1
+    loop["length"] = length
+    return loop  # type: ignore[no-any-return]
+
+
+def bind_loop(variables: dict[str, Any], index: int, length: Any) -> None:
+    """Sets ``loop`` in a frame; a variable of that name gets the fields instead."""
+    loop = variables.get("loop", U)
+    if not truth(loop):
+        loop = U
+    elif type(loop) is not dict:
+        if type(loop) in (str, int, float, bool):
+            raise type_error("Cannot create property 'index' on a primitive value")
+        return
+    variables["loop"] = loop_object(loop, index, length)
+
+
+__all__ = ["Context", "Frame", "Render", "Template", "lookup", "property_key"]

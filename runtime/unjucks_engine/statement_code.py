@@ -1,0 +1,398 @@
+"""Python code for statements. Mixed into the code generator, which holds the names and the output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unjucks_engine import nodes
+from unjucks_engine.errors import LimitExceeded
+from unjucks_engine.expressions import plain_name
+from unjucks_engine.scopes import import_names, level_names, loop_names, loop_use, weight
+
+if TYPE_CHECKING:
+    from unjucks_engine.codegen import Function, Level
+
+#: CPython allows 20 loops inside each other in one function.
+_MAX_LOOPS = 16
+
+
+class Statements:
+    """Code for statements."""
+
+    if TYPE_CHECKING:
+        from unjucks_engine.environment import Environment
+
+        env: Environment
+        name: str | None
+        function: Function
+        levels: list[Level]
+        scopes: list[dict[str, str]]
+        depth: int
+        pos: int
+        pending: list[tuple[str, int]]
+        has_extends: bool
+
+        def line(self, text: str) -> None: ...
+        def put(self, code: str) -> None: ...
+        def flush(self) -> None: ...
+        def temp(self) -> str: ...
+        def fresh(self, prefix: str) -> str: ...
+        def compile_time(self, name: str) -> str | None: ...
+        def expression(self, node: Any, lenient: bool = False) -> tuple[str, str]: ...
+        def condition(self, node: Any) -> str: ...
+        def nested(self, node: nodes.MacroNode, is_caller: bool) -> str: ...
+
+    def body(self, node: Any) -> None:
+        """The statements of a list of nodes."""
+        for item in node.items:
+            self.pos = item.pos
+            handler = _HANDLERS[type(item)]
+            handler(self, item)
+
+    def _suite(self, node: Any) -> None:
+        """An indented body."""
+        self.depth += 1
+        start = self._mark()
+        if node is not None:
+            if isinstance(node, nodes.Nodes):
+                self.body(node)
+            else:
+                _HANDLERS[type(node)](self, node)
+        if self.pending:
+            self.flush()
+        if self._mark() == start:
+            self.line("pass")
+        self.depth -= 1
+
+    def _mark(self) -> int:
+        return len(self.code)  # type: ignore[attr-defined,no-any-return]
+
+    # -- text and output ---------------------------------------------------------------------------------------------
+
+    def _output(self, node: nodes.Output) -> None:
+        for item in node.items:
+            self.pos = item.pos if not isinstance(item, nodes.Data) else node.pos
+            if isinstance(item, nodes.Data):
+                if item.value:
+                    self.put(repr(item.value))
+                continue
+            self._print(item, node.pos)
+
+    def _print(self, item: Any, pos: int) -> None:
+        code, kind = self.expression(item)
+        self.pos = item.pos
+        if self.env.throw_on_undefined:
+            self.pos = pos
+            self.put(f"emit(rt, defined({code}))")
+        elif self.env.undefined != "Empty" and kind == "any":
+            self.put(f"emit(rt, printable({code}, {plain_name(item)!r}))")
+        elif kind == "str" and not self.env.autoescape:
+            self.put(code)
+        elif kind == "int":
+            self.put(f"str({code})")
+        elif self.env.autoescape:
+            self.put(f"emit(rt, {code})")
+        else:
+            name = self.temp()
+            self.put(f"{name} if type({name} := {code}) is str else emit(rt, {name})")
+
+    def capture(self, node: nodes.Capture) -> str:
+        """A body written into a buffer of its own; returns code for its text."""
+        outer = self.function.out
+        if self.pending:
+            self.flush()
+        buffer = self.fresh("o")
+        self.line(f"{buffer} = []")
+        self.function.out = buffer
+        unset = len(self.function.unset)
+        mark = self._mark()
+        self.body(node.body)
+        if self.pending:
+            self.flush()
+        # A capture starts anew each time: the counters of its loops too.
+        counters = [name for name in self.function.unset[unset:] if name[0] == "n"]
+        if counters:
+            self.code.insert(mark, " " * self.depth + " = ".join(counters) + " = U")  # type: ignore[attr-defined]
+            self.lines.insert(mark, self.pos)  # type: ignore[attr-defined]
+        self.function.out = outer
+        return f"rt.joined({buffer})"
+
+    # -- conditions --------------------------------------------------------------------------------------------------
+
+    def _if(self, node: nodes.If) -> None:
+        word = "if"
+        current: Any = node
+        while True:
+            self.pos = current.pos
+            cond = self.condition(current.cond)
+            self.line(f"{word} {cond}:")
+            self._suite(current.body)
+            if not isinstance(current.other, nodes.If):
+                break
+            current = current.other
+            word = "elif"
+        if current.other is not None and current.other.items:
+            self.line("else:")
+            self._suite(current.other)
+
+    def _switch(self, node: nodes.Switch) -> None:
+        subject = self.fresh("v")
+        found = self.fresh("v")
+        self.line(f"{subject} = {self.expression(node.expr)[0]}")
+        # The cases are compared in order; the first equal one and, while bodies have no node, the next ones run.
+        self.line(f"{found} = -1")
+        for number, (cond, _) in enumerate(node.cases):
+            depth = self.depth
+            self.line(f"if {found} < 0:")
+            self.depth += 1
+            self.line(f"if strict_equal({subject}, {self.expression(cond)[0]}): {found} = {number}")
+            self.depth = depth
+        total = len(node.cases)
+        word = "if"
+        first = 0
+        for number, (_, body) in enumerate(node.cases):
+            if body.items:
+                self.line(f"{word} {first} <= {found} <= {number}:")
+                self._suite(body)
+                word = "elif"
+                first = number + 1
+        if node.default is not None:
+            self.line(f"{word} {found} < 0 or {found} >= {first}:" if first < total else f"{word} {found} < 0:")
+            self._suite(node.default)
+
+    # -- variables ---------------------------------------------------------------------------------------------------
+
+    def _set(self, node: nodes.Set) -> None:
+        code = self.capture(node.body) if node.value is None else self.expression(node.value)[0]
+        value = self.fresh("v")
+        names = dict.fromkeys(target.value for target in node.targets)
+        known = [found for name in names if (found := self.compile_time(name)) is not None]
+        if self.function.kind == "caller":
+            own = set().union(*(scope.values() for scope in self.scopes[self.function.scope_base :]))
+            self.function.outside |= set(known) - own
+        self.line(" = ".join([value, *known, code]))
+        top = self.function.kind == "root" and len(self.levels) == 1
+        for name in names:
+            if self.function.local:
+                self._set_slot(name, value)
+            else:
+                self.line(f"F.assign({name!r}, {value})")
+            if top:
+                self.line(f"C[{name!r}] = {value}")
+                if not name.startswith("_"):
+                    self.line(f"X.exported.append({name!r})")
+
+    def _set_slot(self, name: str, value: str) -> None:
+        slots = [level.slots[name] for level in reversed(self.levels) if name in level.slots]
+        here = slots[0]
+        code = f"{here} = {value}"
+        if len(slots) == 1:
+            self.line(code)
+            return
+        word = "if"
+        for slot in slots:
+            self.line(f"{word} {slot} is not U: {slot} = {value}")
+            word = "elif"
+        self.line(f"else: {code}")
+
+    def _bind(self, name: str, value: str) -> None:
+        """A macro or import: known at compile time from here, and at run time in the context or the frame."""
+        self.scopes[-1][name] = value
+        self.function.unset.append(value)
+        if len(self.levels) > 1 or self.function.kind == "caller":
+            if self.function.local:
+                self.line(f"{self.levels[-1].slots[name]} = {value}")
+            else:
+                self.line(f"F.vars[{name!r}] = {value}")
+        else:
+            self.line(f"C[{name!r}] = {value}")
+
+    def _macro(self, node: nodes.MacroNode) -> None:
+        name = node.name.value
+        value = self.nested(node, False)
+        if len(self.levels) == 1 and self.function.kind != "caller" and not name.startswith("_"):
+            self.line(f"X.exported.append({name!r})")
+        self._bind(name, value)
+
+    def caller(self, node: nodes.Caller) -> str:
+        """The function of a call block."""
+        return self.nested(node, True)
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def _template(self, node: Any) -> str:
+        return f"{self.expression(node.template)[0]}, {self.name!r}"
+
+    def _include(self, node: nodes.Include) -> None:
+        code = self._template(node)
+        self.line(f"rt.include({code}, {node.missing}, X, F, {self.function.out})")
+
+    def _extends(self, node: nodes.Extends) -> None:
+        code = self._template(node)
+        if self.function.kind != "root":
+            self.line(f"rt.extends({code}, X)")
+        else:
+            self.line(f"P = rt.extends({code}, X)")
+
+    def _block(self, node: nodes.Block) -> None:
+        code = f"rt.block({node.name.value!r}, X, F, {self.function.out})"
+        if self.has_extends and self.in_root:
+            self.line(f"if P is None: {code}")
+            self.line(f"else: {self.function.out}.append('undefined')")
+        else:
+            self.line(code)
+
+    @property
+    def in_root(self) -> bool:
+        """Whether this code belongs to the file itself, not to a block."""
+        return self.function.part is self.root_part
+
+    @property
+    def root_part(self) -> Any:
+        """The part outside blocks."""
+        return self._root_part  # type: ignore[attr-defined]
+
+    def _exports(self, node: Any) -> str:
+        context = "X, F" if node.context else "None, None"
+        return f"rt.exports({self._template(node)}, {context})"
+
+    def _import(self, node: nodes.Import) -> None:
+        value = self.fresh("v")
+        self.line(f"{value} = {self._exports(node)}")
+        self._bind(node.target.value, value)
+
+    def _from(self, node: nodes.FromImport) -> None:
+        exports = self.fresh("v")
+        self.line(f"{exports} = {self._exports(node)}")
+        for name, alias in import_names(node):
+            value = self.fresh("v")
+            self.line(f"{value} = imported({exports}, {name!r})")
+            self._bind(alias, value)
+
+    # -- loops -------------------------------------------------------------------------------------------------------
+
+    def _for(self, node: nodes.For) -> None:
+        if sum(level.loop is not None for level in self.levels) >= _MAX_LOOPS:
+            raise LimitExceeded("nesting", "loops are nested too deeply")
+        local = self.function.local
+        counter, whole, frame = loop_use(node)
+        names = loop_names(node)
+        conflict = not local and (
+            "loop" in self.function.part.assigned or "loop" in self.function.part.compile_time or "loop" in names
+            or bool(set(names) & self.function.part.assigned)
+        )  # fmt: skip
+        framed = not local and (frame or whole or conflict)
+        bound = framed and (whole or conflict)
+        loop = {"i": self.fresh("i"), "n": self.fresh("n")}
+        arr_code = self.expression(node.arr)[0]
+        if framed:
+            self.line("F = Frame(F)")
+            loop["off"] = "1" if bound else ""
+        if local and whole:
+            loop["object"] = self.fresh("v")
+        if node.other is not None:
+            self.function.unset.append(loop["n"])
+        slots = {name: self.fresh("s") for name in sorted(level_names(node.body) | level_names(node.other or nodes.Nodes(0)))}
+        self.levels.append(_level(slots if local else {}, loop))
+        self.scopes.append({})
+        inits = [*(slots.values() if local else ()), *([loop["object"]] if "object" in loop else ())]
+        arr = self.fresh("v")
+        if inits:
+            self.line(" = ".join(inits) + " = U")
+        self.line(f"{arr} = {arr_code}")
+        if isinstance(node.name, nodes.Array) or node.kind != "for":
+            self._rows(node, arr, loop, counter, framed, bound)
+        else:
+            self._items(node, arr, loop, counter, framed, bound)
+        if node.other is not None:
+            self._else(node, arr, loop)
+        self.scopes.pop()
+        self.levels.pop()
+        if framed:
+            self.line("F = F.parent")
+
+    def _else(self, node: nodes.For, arr: str, loop: dict[str, str]) -> None:
+        # Inside the else part `loop` is that of the loop around, unless this one has run.
+        self.line(f"if not truth({loop['n']}):" if node.kind == "for" else f"if no_length(rt, {arr}):")
+        level = self.levels[-1]
+        if "object" not in loop and not loop.get("off") and len(self.levels) > 1:
+            level.loop = self.levels[-2].loop
+        self._suite(node.other)
+        level.loop = loop
+
+    def _items(self, node: nodes.For, arr: str, loop: dict[str, str], counter: bool, framed: bool, bound: bool) -> None:
+        value = self.fresh("v")
+        name = node.name.value
+        self.scopes[-1][name] = value
+        if node.other is not None:
+            self.function.unset.append(value)
+        i, n = loop["i"], loop["n"]
+        self.line(f"if type({arr}) is list: {n} = len({arr})")
+        self.line(f"elif truth({arr}): {arr}, {n} = rt.sequence({arr})")
+        self.line(f"else: {arr} = ()")
+        self.line(f"rt.work(len({arr}) * {weight(node.body)})")
+        counting = counter or bound or "object" in loop
+        self.line(f"for {i}, {value} in enumerate({arr}):" if counting else f"for {value} in {arr}:")
+        self.depth += 1
+        if bound:
+            self.line(f"F.vars[{name!r}] = {value}; bind_loop(F.vars, {i}, {n})")
+        self._object(loop)
+        self.depth -= 1
+        self._suite(node.body)
+
+    def _object(self, loop: dict[str, str]) -> None:
+        if "object" in loop:
+            self.line(f"{loop['object']} = loop_object({loop['object']}, {loop['i']}, {loop['n']})")
+
+    def _rows(self, node: nodes.For, arr: str, loop: dict[str, str], counter: bool, framed: bool, bound: bool) -> None:
+        names = loop_names(node)
+        values = [self.fresh("v") for _ in names]
+        for name, value in zip(names, values, strict=True):
+            self.scopes[-1][name] = value
+        if node.other is not None:
+            self.function.unset.extend(values)
+        i, n, is_object = loop["i"], loop["n"], self.fresh("v")
+        each = node.kind != "for"
+        self.line(f"if truth({arr}){' or True' if each else ''}:")
+        self.depth += 1
+        method = "async_rows" if each else "rows"
+        rows = self.fresh("v")
+        self.line(f"{rows}, {n}, {is_object} = rt.{method}({arr}, {len(names)}, {each})")
+        self.line(f"rt.work({n} * {weight(node.body)})")
+        targets = f"({', '.join(values)},)" if len(values) > 1 or each else values[0]
+        row = self.fresh("v")
+        self.line(f"for {i}, {row} in enumerate({rows}):")
+        self.depth += 1
+        self.line(f"{targets} = {row}" + (f"[:{len(values)}]" if not each else ""))
+        if bound:
+            # Names taken from lists are known at compile time only.
+            assign = "; ".join(f"F.vars[{name!r}] = {value}" for name, value in zip(names, values, strict=True))
+            self.line(f"if {is_object} or {each}: {assign}")
+            self.line(f"bind_loop(F.vars, {i}, {n})")
+        self._object(loop)
+        self.depth -= 1
+        self._suite(node.body)
+        self.depth -= 1
+
+
+def _level(slots: dict[str, str], loop: dict[str, str]) -> Level:
+    from unjucks_engine.codegen import Level
+
+    return Level(slots, loop)
+
+
+_HANDLERS: dict[type, Any] = {
+    nodes.Output: Statements._output,
+    nodes.Nodes: Statements.body,
+    nodes.If: Statements._if,
+    nodes.IfAsync: Statements._if,
+    nodes.Switch: Statements._switch,
+    nodes.Set: Statements._set,
+    nodes.MacroNode: Statements._macro,
+    nodes.Include: Statements._include,
+    nodes.Extends: Statements._extends,
+    nodes.Block: Statements._block,
+    nodes.Import: Statements._import,
+    nodes.FromImport: Statements._from,
+    nodes.For: Statements._for,
+}
