@@ -9,7 +9,7 @@ through it, by the operator, the renderer and the command line.
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
@@ -132,6 +132,10 @@ def _check_node(pointer: str, node: dict[str, Any], root: dict[str, Any]) -> Ite
             near = difflib.get_close_matches(key, KEYWORDS, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; own keys start with {EXTENSION_PREFIX}"
             yield (f"{pointer}/{key}", f"unknown or unsupported schema keyword {key[:60]!r}{hint}")
+    for words, holds, keywords in _SHAPES:
+        for key in keywords:
+            if key in node and not holds(node[key]):
+                yield (f"{pointer}/{key}", f"{key} must be {words}")
     if node.get("$schema", DIALECT) != DIALECT:
         yield (f"{pointer}/$schema", f"only the dialect {DIALECT} is supported")
     reference = node.get("$ref")
@@ -149,6 +153,39 @@ def _check_node(pointer: str, node: dict[str, Any], root: dict[str, Any]) -> Ite
     form = node.get("format")
     if form is not None and form not in FORMATS:
         yield (f"{pointer}/format", f"unknown format {str(form)[:40]!r}; use one of {', '.join(FORMATS)}")
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+# fmt: off
+_SHAPES: Final[tuple[tuple[str, Callable[[object], bool], tuple[str, ...]], ...]] = (
+    ("a map of names to subschemas", lambda value: isinstance(value, dict), _MAP_OF_SCHEMAS),
+    ("a list of subschemas", lambda value: isinstance(value, list) and bool(value), (*_LIST_IN_PLACE, "prefixItems")),
+    ("a list with at least one value", lambda value: isinstance(value, list) and bool(value), ("enum",)),
+    ("a list", lambda value: isinstance(value, list), ("examples",)),
+    ("a list of names", _is_texts, ("required",)),
+    ("a map of names to lists of names", lambda value: isinstance(value, dict) and all(map(_is_texts, value.values())),
+     ("dependentRequired",)),
+    ("text", lambda value: isinstance(value, str),
+     ("pattern", "format", "title", "description", "$comment", "$schema", "$ref")),
+    ("true or false", lambda value: isinstance(value, bool), ("uniqueItems", "deprecated", "readOnly", "writeOnly")),
+    ("a number", _is_number, ("maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum")),
+    ("a number above 0", lambda value: isinstance(value, int | float) and value > 0 and _is_number(value), ("multipleOf",)),
+    ("a whole number from 0", _is_count,
+     ("maxLength", "minLength", "maxItems", "minItems", "maxContains", "minContains", "maxProperties", "minProperties")),
+    ("a type or a list of types", lambda value: isinstance(value, str) or (_is_texts(value) and bool(value)), ("type",)),
+)
+# fmt: on
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
