@@ -48,6 +48,7 @@ TASK_FAILURES = frozenset(
         Reason.ARCHIVE_INVALID,
         Reason.ARCHIVE_TOO_LARGE,
         Reason.MANIFEST_MISMATCH,
+        Reason.INTERNAL_ERROR,
     }
 )
 """The reasons with which a task itself can fail; a renderer that claims another one is not believed."""

@@ -74,7 +74,7 @@ def _serve(prepared: tasks.Prepared | None, base_memory_bytes: int, handler: Han
         if handler is not None:
             reply = pack_reply(Kind.RESULT, handler(header, tree, request))
         else:
-            reply = pack_reply(Kind.RESULT, _perform(header, tree, request, prepared))
+            reply = pack_reply(Kind.RESULT, perform(header, tree, request, prepared))
     except tasks.TaskFailure as failure:
         reply = pack_reply(Kind.FAILURE, failure.response.model_dump_json().encode())
     except MemoryError:
@@ -83,11 +83,14 @@ def _serve(prepared: tasks.Prepared | None, base_memory_bytes: int, handler: Han
         reply = pack_reply(Kind.FAILURE, tasks.OUT_OF_MEMORY)
     except RecursionError:
         reply = pack_reply(Kind.FAILURE, tasks.TOO_DEEP)
+    except Exception as error:  # a defect of ours: said as such, without the error's text, which may hold values
+        reply = pack_reply(Kind.FAILURE, tasks.defect(error).response.model_dump_json().encode())
     write_all(CHANNEL, reply)
     return EXIT_OK
 
 
-def _perform(header: TaskHeader, tree: bytes, request: bytes, prepared: tasks.Prepared | None) -> bytes:
+def perform(header: TaskHeader, tree: bytes, request: bytes, prepared: tasks.Prepared | None) -> bytes:
+    """The task itself; raises TaskFailure."""
     if header.kind is Kind.RENDER:
         return tasks.render(request, prepared if prepared is not None else unpack_tree(tree))
     if header.kind is Kind.ANALYZE:

@@ -83,6 +83,16 @@ def broken(message: str) -> TaskFailure:
     return TaskFailure(ErrorResponse(reason=Reason.INTERNAL_ERROR, message=message))
 
 
+def defect(error: Exception) -> TaskFailure:
+    """An error that nobody expected: its type and place in our code, nothing of its text."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code if trace is not None else None
+    where = f" at {code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if code and trace else ""
+    return broken(f"the renderer has a defect: {type(error).__name__}{where}")
+
+
 def failure(error: GenerationError) -> TaskFailure:
     """The generator's error as the protocol has it."""
     place = error.place
@@ -297,7 +307,7 @@ def _dump(model: BaseModel) -> bytes:
 
 
 _SAMPLE = {
-    "_templates/warm/up/action.yaml": b"schema:\n  type: object\n  properties:\n    name: {type: string, pattern: '^[a-z]+$'}\n",
+    "_templates/warm/up/action.yaml": b"variables:\n  type: object\n  properties:\n    name: {type: string, pattern: '^[a-z]+$'}\n",
     "_templates/warm/up/one.txt.njk": b"---\nto: out/{{ name }}.txt\n---\nHello {{ name | upper }}{% if name %}!{% endif %}\n",
     "_templates/warm/up/two.txt.njk": b"{% for i in [1, 2] %}{{ i }}{{ missing }}{% endfor %}\n",
     "_templates/warm/bad/broken.txt.njk": b"{% if %}\n",
