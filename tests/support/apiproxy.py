@@ -7,7 +7,7 @@ answers with its real HTTP 410 event; ``inject`` sends a line into the open watc
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -30,6 +30,11 @@ class Seen:
         """Whether it asked for a watch."""
         return self.query.get("watch") in ("true", "1")
 
+    @property
+    def is_write(self) -> bool:
+        """Whether it changes something; the Lease, by which an operator says that it lives, is left out."""
+        return self.method in ("POST", "PUT", "PATCH", "DELETE") and "/leases" not in self.path
+
 
 class ApiProxy:
     """See the module's text."""
@@ -37,6 +42,9 @@ class ApiProxy:
     def __init__(self, server: str, tls: ssl.SSLContext) -> None:
         self.requests: list[Seen] = []
         self.url = ""
+        self.after_write: Callable[[int, Seen], None] | None = None
+        """Called with the number of the write (from 1) after the server did it and before the client hears of it."""
+        self.writes = 0
         self._server = server
         self._tls = tls
         self._expire: set[str] = set()
@@ -123,6 +131,10 @@ class ApiProxy:
             timeout=aiohttp.ClientTimeout(total=None),
         ) as upstream:
             kept = {name: value for name, value in upstream.headers.items() if name.lower() not in _HOP}
+            if seen.is_write and upstream.status < 300:
+                self.writes += 1
+                if self.after_write is not None:
+                    self.after_write(self.writes, seen)
             if not seen.watch:
                 return web.Response(status=upstream.status, body=await upstream.read(), headers=kept)
             return await self._stream(request, upstream, plural, kept)

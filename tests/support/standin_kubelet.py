@@ -97,15 +97,16 @@ class StandInKubelet:
         number = next(_ADDRESSES)
         address = f"127.7.{number // 250}.{number % 250 + 2}"
         arguments = [str(folder) if it == _CERTIFICATES else it for it in pod["spec"]["containers"][0]["args"]]
-        self._processes[metadata["uid"]] = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "unjucks_runtime.renderer", *arguments),
-            *("--listen", address, "--health-port", "8080"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=(folder / "log").open("wb"),
-            env=dict(os.environ),
-            start_new_session=True,
-        )
+        with (folder / "log").open("wb") as output:
+            self._processes[metadata["uid"]] = process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "unjucks_runtime.renderer", *arguments),
+                *("--listen", address, "--health-port", "8080"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=output,
+                env=dict(os.environ),
+                start_new_session=True,
+            )
         self.started += 1
         asyncio.create_task(self._when_ready(pod, address, process))  # noqa: RUF006  ends with the process
 

@@ -67,6 +67,8 @@ class _Record:
 
     uid: str
     version: int
+    owner: str | None
+    """For whom it was written: the value of the tenant's UID label."""
     settled: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -120,7 +122,7 @@ class ChildWriter:
         self._stores = stores
         self._observe = observe
         self._records: dict[Place, _Record] = {}
-        self._departed: OrderedDict[Place, str] = OrderedDict()
+        self._departed: OrderedDict[Place, tuple[str, str | None]] = OrderedDict()
         self._flights: dict[Place, _Flight] = {}
         self._deliver: OnEvent | None = None
         self._defaults: dict[Resource, set[fieldsets.Extra]] = {}
@@ -278,7 +280,7 @@ class ChildWriter:
             store.put(child)
         record = self._records.get(task.place)
         if record is None or record.uid != child.uid:
-            record = self._records[task.place] = _Record(child.uid, child.resource_version)
+            record = self._records[task.place] = _Record(child.uid, child.resource_version, _owner(task.body))
         record.version = max(record.version, child.resource_version)
         record.settled[task.manager] = (task.digest, child.signature)
         self._departed.pop(task.place, None)
@@ -290,7 +292,12 @@ class ChildWriter:
         managed = known.labels.get(LABEL_MANAGED_BY) == MANAGED_BY
         same_tenant = known.labels.get(LABEL_TENANT_UID) == wanted.get(LABEL_TENANT_UID)
         record = self._records.get(task.place)
-        written_by_us = known.uid in (record.uid if record else None, self._departed.get(task.place))
+        # Our labels may have been stripped; but what we wrote for another owner (a Tenant deleted and made again) is not ours now.
+        mine = (known.uid, _owner(task.body))
+        written_by_us = LABEL_TENANT_UID not in known.labels and mine in (
+            (record.uid, record.owner) if record else None,
+            self._departed.get(task.place),
+        )
         handed_over = known.uid == task.adopt and not (managed or LABEL_TENANT_UID in known.labels)
         if not ((managed and same_tenant) or written_by_us or handed_over):
             owner = "belongs to another tenant" if managed and not same_tenant else "was not made by the operator"
@@ -355,7 +362,7 @@ class ChildWriter:
         if record is None or record.uid != uid:
             return
         del self._records[place]
-        self._departed[place] = uid
+        self._departed[place] = (uid, record.owner)
         self._departed.move_to_end(place)
         if len(self._departed) > _REMEMBERED_DELETIONS:
             self._departed.popitem(last=False)
@@ -374,3 +381,8 @@ class ChildWriter:
                     for old, new in flight.held:
                         if new.resource_version not in flight.versions:
                             self._deliver(place[0], old, new)
+
+
+def _owner(manifest: Manifest) -> str | None:
+    value = (manifest["metadata"].get("labels") or {}).get(LABEL_TENANT_UID)
+    return None if value is None else str(value)
