@@ -11,7 +11,6 @@ from typing import Any, Final
 import unjucks_engine
 from unjucks_api.render_protocol import Problem
 from unjucks_api.tree import tree_digest
-from unjucks_engine import analysis
 from unjucks_runtime.generator.errors import Place
 from unjucks_runtime.generator.model import Action, Tree, problem
 from unjucks_runtime.generator.options import Options
@@ -137,14 +136,22 @@ def _resolve(reference: str, source: str) -> str:
     return "/".join(parts)
 
 
+def _analyze(sources: Mapping[str, str], name: str) -> Any:
+    try:
+        from unjucks_engine import analysis
+    except ImportError:
+        return None
+    return analysis.analyze(sources, name)
+
+
 # --- variables -------------------------------------------------------------------------------------------------------------
 def reads(sources: Mapping[str, str], name: str) -> set[str] | None:
     """The names of variables that a template and all it includes read; None when that is not known (computed includes)."""
     try:
-        found = analysis.analyze(sources, name)
+        found = _analyze(sources, name)
     except unjucks_engine.TemplateError:
         return None
-    return set(found.variables)
+    return None if found is None else set(found.variables)
 
 
 def _inferred(texts: Texts, names: list[str], action: Action) -> dict[str, Any]:
@@ -158,7 +165,8 @@ def _inferred(texts: Texts, names: list[str], action: Action) -> dict[str, Any]:
     for name in names:
         beside = name.partition("#")[0] if name in texts.places else name
         local = items.get(beside, set())
-        for variable, facts in analysis.analyze(texts.templates, name).variables.items():
+        found = _analyze(texts.templates, name)
+        for variable, facts in found.variables.items() if found is not None else ():
             if variable not in local and variable not in own:
                 made.setdefault(variable, facts)
     return made

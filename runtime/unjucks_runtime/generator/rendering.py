@@ -102,10 +102,16 @@ class Renderer:
 
 def engine_options(options: Options) -> dict[str, Any]:
     """The engine's constructor arguments for our options."""
-    engine = options.engine
+    engine, limits = options.engine, options.limits
     return {
         "undefined": engine.undefined,
         "trim_blocks": engine.trim_blocks,
         "lstrip_blocks": engine.lstrip_blocks,
         "autoescape": engine.autoescape,
+        "limits": unjucks_engine.Limits(
+            source_bytes=limits.source_bytes,
+            output=limits.output_bytes,
+            string=min(limits.output_bytes, unjucks_engine.Limits().string),
+            wall_seconds=limits.wall_seconds,
+        ),
     }

@@ -296,7 +296,13 @@ class TestHostileSchemas:
             ({"$dynamicRef": "#x"}, "unknown or unsupported"),
             ({"requried": ["a"]}, "did you mean required?"),
             ({"$ref": "#"}, "leads back to itself"),
-            ({"properties": {"q": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}, "back to itself"),
+            (
+                {
+                    "properties": {"q": {"$ref": "#/$defs/a"}},
+                    "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
+                },
+                "back to itself",
+            ),
             (bomb(30, "allOf"), "grows beyond"),
             (bomb(30, "anyOf"), "grows beyond"),
             (bomb(60, "oneOf"), "references are nested deeper"),
@@ -399,7 +405,11 @@ class TestHostileSchemas:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**6), 10**6)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4),
     max_leaves=12,
 )  # fmt: skip
