@@ -72,11 +72,11 @@ def joiner(rt: Render, args: list[Any]) -> Fn:
         started = True
         return ""
 
-    return Fn("joiner", following)
+    return Fn("", following)
 
 
 GLOBALS: dict[str, Any] = {
-    "range": Fn("range", js_range),
+    "range": Fn("range", js_range, 3),
     "cycler": Fn("cycler", cycler),
-    "joiner": Fn("joiner", joiner),
+    "joiner": Fn("joiner", joiner, 1),
 }

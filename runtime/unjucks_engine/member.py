@@ -13,7 +13,7 @@ from unjucks_engine.jsregex import RegExp
 from unjucks_engine.methods_array import METHODS as ARRAY
 from unjucks_engine.methods_misc import BOOLEAN, FUNCTION, ITERATOR, NUMBER, OBJECT, REGEXP
 from unjucks_engine.methods_string import METHODS as STRING
-from unjucks_engine.ops import text
+from unjucks_engine.ops import text, type_error
 from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, Safe, U, is_index
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ def member(rt: Render, target: Any, key: Any) -> Any:
         if is_index(key):
             index = int(key)
             return target[index] if index < len(target) else U
+        if rt.matches:
+            found = rt.matches.get(id(target))
+            if found is not None and key in found[1]:
+                return found[1][key]
     elif kind is str:
         if type(key) is int:
             return target[key] if 0 <= key < len(target) else U
@@ -92,7 +96,12 @@ def member(rt: Render, target: Any, key: Any) -> Any:
             if value is not U:
                 return value
         elif kind is Macro or kind is Fn:
-            return 0 if key == "length" else U
+            if key == "length":
+                return target.length if kind is Fn else 0
+            if key == "name":
+                return target.name if kind is Fn else "macro"
+            if key == "arguments" or key == "caller":
+                raise type_error("'caller', 'callee', and 'arguments' properties may not be accessed")
     method = _TABLES[kind].get(key)
     return U if method is None else _bound(key, method, target)
 
@@ -109,7 +118,7 @@ def _regexp(target: RegExp, key: str) -> Any:
 
 
 def _bound(name: str, method: Method, target: Any) -> Fn:
-    return Fn(name, lambda rt, args: method(rt, target, args))
+    return Fn("", lambda rt, args: method(rt, target, args))
 
 
 def call_method(rt: Render, target: Any, key: Any) -> Method | None:

@@ -81,6 +81,7 @@ BOOLEAN: dict[str, Any] = {
 }
 OBJECT: dict[str, Any] = {
     "hasOwnProperty": _own,
+    "isPrototypeOf": _never,
     "propertyIsEnumerable": _own,
     "toLocaleString": lambda rt, this, args: text(rt, this) if "toString" in this else "[object Object]",
     "toString": lambda rt, this, args: "[object Object]",

@@ -30,8 +30,15 @@ def exec_once(rt: Render, pattern: RegExp, subject: str) -> Any:
         return None
     if stateful:
         pattern.last_index = hit.end()
-    rt.items(1 + len(hit.groups()))
-    return [hit[0], *(U if group is None else group for group in hit.groups())]
+    groups = [U if group is None else group for group in hit.groups()]
+    rt.items(4 + len(groups))
+    result = [hit[0], *groups]
+    named: Any = U
+    if pattern.names:
+        named = {name: groups[number - 1] for name, number in pattern.names.items()}
+    # The list's extra properties are kept beside it: a list has no other place for them. It is held, so that its id stays its own.
+    rt.matches[id(result)] = (result, {"index": hit.start(), "input": subject, "groups": named})
+    return result
 
 
 def regex_replace(rt: Render, pattern: RegExp, subject: str, replacement: Any) -> str:

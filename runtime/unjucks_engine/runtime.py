@@ -119,7 +119,7 @@ class Render:
 
     __slots__ = (
         "_check_at", "_deadline", "_includes", "_left", "_random", "_scratch", "autoescape", "compat", "depth", "emit", "env",
-        "filters", "joining", "limits", "tests", "undefined",
+        "filters", "joining", "limits", "matches", "tests", "undefined",
     )  # fmt: skip
 
     def __init__(self, env: Environment) -> None:
@@ -134,6 +134,8 @@ class Render:
         self._includes = 0
         self.depth = 0
         self.joining: list[Any] = []
+        #: Extra properties of the lists that searches with regular expressions return: id -> (list, properties).
+        self.matches: dict[int, tuple[list[Any], dict[str, Any]]] = {}
         self.autoescape = env.autoescape
         self.compat = env.jinja_compat
         self.emit = output_escaped if env.autoescape else output
@@ -278,6 +280,10 @@ class Render:
             return items, len(items)
         if (kind is dict or kind is Kwargs) and "length" in value:
             return self._array_like(value)
+        if kind is Fn:
+            return [U] * value.length, value.length
+        if kind is Macro:
+            return (), 0
         return (), U
 
     def _array_like(self, value: dict[str, Any]) -> tuple[list[Any], Any]:

@@ -277,8 +277,9 @@ class Statements:
         local = self.function.local
         counter, whole, frame = loop_use(node)
         names = loop_names(node)
+        # A call block may look through the frames of any macro of its part.
         conflict = not local and (
-            "loop" in self.function.part.assigned or "loop" in self.function.part.compile_time or "loop" in names
+            self.function.part.has_caller or "loop" in self.function.part.assigned or "loop" in self.function.part.compile_time or "loop" in names
             or bool(set(names) & self.function.part.assigned)
         )  # fmt: skip
         framed = not local and (frame or whole or conflict)
@@ -336,11 +337,11 @@ class Statements:
         self.depth += 1
         if bound:
             self.line(f"F.vars[{name!r}] = {value}; bind_loop(F.vars, {i}, {n})")
-        self._object(loop)
+        self._loop_object(loop)
         self.depth -= 1
         self._suite(node.body)
 
-    def _object(self, loop: dict[str, str]) -> None:
+    def _loop_object(self, loop: dict[str, str]) -> None:
         if "object" in loop:
             self.line(f"{loop['object']} = loop_object({loop['object']}, {loop['i']}, {loop['n']})")
 
@@ -369,7 +370,7 @@ class Statements:
             assign = "; ".join(f"F.vars[{name!r}] = {value}" for name, value in zip(names, values, strict=True))
             self.line(f"if {is_object} or {each}: {assign}")
             self.line(f"bind_loop(F.vars, {i}, {n})")
-        self._object(loop)
+        self._loop_object(loop)
         self.depth -= 1
         self._suite(node.body)
         self.depth -= 1

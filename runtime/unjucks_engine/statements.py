@@ -187,8 +187,9 @@ class Parser(ExpressionParser):
         return node
 
     def _macro(self, name: str, pos: int) -> Any:
-        target = self._name(self.primary(postfix=False))
+        target = self.primary(postfix=False)
         args = self.signature()
+        self._name(target)
         self._block_end(name)
         body = self._until("endmacro")
         self._block_end()

@@ -52,11 +52,13 @@ class Kwargs(dict[str, Any]):
 class Fn:
     """A sealed callable: global function, method bound to its object, ``caller``. ``call(rt, args)`` takes the arguments."""
 
-    __slots__ = ("call", "name", "props")
+    __slots__ = ("call", "length", "name")
 
-    def __init__(self, name: str, call: Callable[[Any, list[Any]], Any]) -> None:
+    def __init__(self, name: str, call: Callable[[Any, list[Any]], Any], length: int = 0) -> None:
         self.name = name
         self.call = call
+        #: The number of parameters, as JavaScript shows it.
+        self.length = length
 
 
 class Macro:
