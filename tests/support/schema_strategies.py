@@ -80,3 +80,23 @@ def _objects(schema: Mapping[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     if schema.get(markers.X_PRESERVE):
         return st.dictionaries(_KEYS, JSON_VALUES, min_size=low, max_size=high)
     return st.dictionaries(_KEYS, values(schema["additionalProperties"]), min_size=low, max_size=high)
+
+
+def damaged(schema: Mapping[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with the schema's field names, and anything for values at any depth."""
+    wild = JSON_VALUES | st.text(max_size=40) | st.text(alphabet="x", min_size=1100, max_size=1100) | st.floats()
+    return st.dictionaries(st.sampled_from([*schema["properties"], "unknown"]), wild, max_size=4).flatmap(
+        lambda base: st.builds(lambda good: {**good, **base} | _wilder(schema, base), values(schema))
+    )
+
+
+def _wilder(schema: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The same wild values one level deeper, where the fields are objects or lists of objects."""
+    found: dict[str, Any] = {}
+    for name, value in base.items():
+        child = schema["properties"].get(name, {})
+        if child.get("type") == "object":
+            found[name] = dict.fromkeys(child["properties"], value)
+        elif child.get("type") == "array" and child["items"].get("type") == "object":
+            found[name] = [dict.fromkeys(child["items"]["properties"], value)] * 3
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from e2e.cluster.client import Answer, Client
@@ -16,8 +16,14 @@ from support.api_samples import CEL_PAIRS, FULL, PAIRS, Body, Pair
 from unjucks_api.crdgen.crd import build_schema
 from unjucks_api.markers import X_RULES
 from unjucks_api.v1alpha1 import KINDS, InvalidObjectError, Object
+from unjucks_api.v1alpha1.fitting import fit_status
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("crds")]
+SPECS: dict[str, Body] = {
+    "Tenant": {},
+    "TemplateRegistry": api_samples.registry(),
+    "GenerationJob": api_samples.job(),
+}
 BY_NAME = {kind.definition.kind: kind for kind in KINDS}
 
 
@@ -194,17 +200,10 @@ def test_two_managers_share_the_namespaces_of_a_tenant(client: Client) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_any_status_that_the_models_allow_is_stored_as_it_is(client: Client, stored: Any, kind: type[Object]) -> None:
     name = kind.definition.kind
-    spec = {"Tenant": {}, "TemplateRegistry": api_samples.registry(), "GenerationJob": api_samples.job()}[name]
-    before = stored(name, spec, "status")
+    before = stored(name, SPECS[name], "status")
     schema = build_schema(kind)["properties"]["status"]
 
-    @settings(
-        max_examples=40,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-        derandomize=True,
-    )
+    @settings(max_examples=40, phases=[Phase.generate])
     @given(status=schema_strategies.values(schema))
     def check(status: Body) -> None:
         answer = client.request(
@@ -216,6 +215,29 @@ def test_any_status_that_the_models_allow_is_stored_as_it_is(client: Client, sto
         assert kind.definition.status.model_validate(wire).wire() == wire
 
     check()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_whatever_goes_into_a_status_can_be_stored_once_it_is_fitted(
+    client: Client, stored: Any, kind: type[Object]
+) -> None:
+    name = kind.definition.kind
+    before = stored(name, SPECS[name], "fitted")
+    needed = []
+
+    @settings(max_examples=60, phases=[Phase.generate])
+    @given(status=schema_strategies.damaged(build_schema(kind)["properties"]["status"]))
+    def check(status: Body) -> None:
+        place = path(name, "fitted", query="dryRun=All", subresource="status")
+        fitted = fit_status(kind, status)
+        answer = client.request("PUT", place, before | {"status": fitted})
+        assert answer.ok, answer.body["message"]
+        assert answer.body.get("status", {}) == fitted
+        needed.append(fitted != status)
+
+    check()
+    assert any(needed)
 
 
 def test_the_status_subresource_leaves_the_spec_alone(client: Client, stored: Any) -> None:
@@ -232,13 +254,7 @@ def test_the_status_subresource_leaves_the_spec_alone(client: Client, stored: An
 def test_the_models_accept_exactly_what_the_server_accepts(client: Client, kind: type[Object]) -> None:
     verdicts: list[bool] = []
 
-    @settings(
-        max_examples=120,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-        derandomize=True,
-    )
+    @settings(max_examples=120, phases=[Phase.generate])
     @given(
         spec=schema_strategies.values(build_schema(kind)["properties"]["spec"]),
         name=st.sampled_from(["a", "a" * 56, "a" * 60]),

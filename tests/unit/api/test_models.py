@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import api_samples, schema_strategies
@@ -27,6 +27,8 @@ from unjucks_api.v1alpha1.tenant import (
 
 BY_NAME = {kind.definition.kind: kind for kind in KINDS}
 SCHEMAS = {kind: build_schema(kind)["properties"] for kind in KINDS}
+SPECS = {kind: schema_strategies.values(schema["spec"]) for kind, schema in SCHEMAS.items()}
+STATUSES = {kind: schema_strategies.values(schema["status"]) for kind, schema in SCHEMAS.items()}
 # Uniqueness within a list-map is the API server's business, and updates are compared by it alone.
 HERE = [pair for pair in PAIRS if pair.old is None and pair.message != "Duplicate value"]
 
@@ -59,12 +61,12 @@ def test_a_full_object_is_read_whole(kind: str) -> None:
     assert spec == FULL[kind]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_reading_fails_only_where_a_rule_is_broken(kind: type[Object], data: st.DataObject) -> None:
     """Types and bounds of the schema never surprise the models; only CEL rules are left to refuse an object."""
-    spec = data.draw(schema_strategies.values(SCHEMAS[kind]["spec"]))
+    spec = data.draw(SPECS[kind])
     rules = {pair.message for pair in CEL_PAIRS}
     problems = _problems(kind, api_samples.body(kind.definition.kind, spec))
     assert [problem for problem in problems if not problem.endswith(tuple(rules))] == []
@@ -296,10 +298,10 @@ def test_a_status_goes_out_without_what_is_absent_or_empty() -> None:
     assert TenantStatus().wire() == {}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_status_that_can_be_stored_can_be_read(kind: type[Object], data: st.DataObject) -> None:
-    status = data.draw(schema_strategies.values(SCHEMAS[kind]["status"]))
+    status = data.draw(STATUSES[kind])
     model = kind.definition.status.model_validate(status)
     assert json.loads(json.dumps(model.wire())) == model.wire()
