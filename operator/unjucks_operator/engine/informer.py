@@ -156,16 +156,22 @@ class Informer:
     def _take(self, event: WatchEvent) -> None:
         metadata = event.object["metadata"]
         self._version = metadata["resourceVersion"]
+        version = int(self._version)
         if event.type == "BOOKMARK":
+            self.store.heard(version)
             return
+        namespace, name = metadata.get("namespace"), metadata["name"]
         if event.type == "DELETED":
-            gone = self.store.remove(metadata.get("namespace"), metadata["name"], int(self._version))
+            gone = self.store.remove(namespace, name, version)
             if gone is not None:
                 self._on_event(self.resource, gone, None)
             return
-        change = self.store.put(to_child(self.resource, event.object, full=self.store.full))
-        if change is not None:
-            self._deliver([change])
+        known = self.store.get(namespace, name)
+        if known is None or known.resource_version < version:  # else it is the echo of a write: not worth a closer look
+            change = self.store.put(to_child(self.resource, event.object, full=self.store.full))
+            if change is not None:
+                self._deliver([change])
+        self.store.heard(version)
 
     def _deliver(self, changes: list[tuple[Child | None, Child | None]]) -> None:
         for old, new in changes:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from unjucks_api import names
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Resource:
-    """A kind as the API server serves it. ``plural`` is the path segment; ``group`` is empty for the core group."""
+    """A kind as the API server serves it. ``plural`` is the path segment; ``group`` is empty for the core group.
+
+    Compared by identity: there is one for each kind, in this module, and it is the key of many look-ups.
+    """
 
     group: str
     version: str

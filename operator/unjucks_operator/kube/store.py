@@ -1,38 +1,34 @@
-"""The store of one kind's children: newest version wins, deletions are remembered, a relist leaves no ghosts.
+"""The store of one kind's children: the newest version wins, a late answer raises no dead, a relist leaves no ghosts.
 
 Knows nothing about requests and never awaits. It is *read-your-writes*: the answer to a write goes in at once, so the next plan
 sees it, and the late watch event about it changes nothing. Filled by the informer and the child writer, read by observers and
 planners.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
 
 from unjucks_operator.kube.child import Child, Key
 
 Change = tuple[Child | None, Child | None]
 """What was there before, and what is there now."""
 
-_TOMBSTONES: Final = 8192  # enough for every write that can still be on its way
-
 
 class ChildStore:
     """Children by key, by namespace and by one label or whatever else ``index`` returns (None: not indexed).
 
     ``full`` tells whether whole objects are kept; whoever puts answers of writes in has to ask for whole objects then.
+
+    The store knows up to which version it has heard everything (``heard``). An object of that age or older that it does not hold is
+    gone, whatever a late answer says; so deletions need not be remembered one by one.
     """
 
-    def __init__(
-        self, index: Callable[[Child], str | None], *, full: bool = False, tombstones: int = _TOMBSTONES
-    ) -> None:
+    def __init__(self, index: Callable[[Child], str | None], *, full: bool = False) -> None:
         self.full = full
         self._index = index
-        self._max_tombstones = tombstones
         self._children: dict[Key, Child] = {}
         self._by_index: dict[str, dict[Key, Child]] = {}
         self._by_namespace: dict[str, dict[Key, Child]] = {}
-        self._tombstones: OrderedDict[Key, int] = OrderedDict()
+        self._heard = 0
         self._newest = 0
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -62,14 +58,14 @@ class ChildStore:
     # --- writing ------------------------------------------------------------------------------------------------------
     def put(self, child: Child) -> Change | None:
         """Take a state in. None when the store knew it already, or knows something newer, or knows that it is gone."""
-        key = child.key
-        old = self._children.get(key)
+        if child.key not in self._children and child.resource_version <= self._heard:
+            return None
+        return self._take(child)
+
+    def _take(self, child: Child) -> Change | None:
+        old = self._children.get(child.key)
         if old is not None and child.resource_version <= old.resource_version:
             return None
-        buried = self._tombstones.get(key)
-        if buried is not None and child.resource_version <= buried:
-            return None
-        self._tombstones.pop(key, None)
         self._newest = max(self._newest, child.resource_version)
         if old is not None:
             self._unlink(old)
@@ -78,15 +74,17 @@ class ChildStore:
 
     def remove(self, namespace: str | None, name: str, resource_version: int) -> Child | None:
         """An object went at that version. The child that was dropped, or None when there was none or it is a newer one."""
-        key = (namespace or "", name)
-        self._newest = max(self._newest, resource_version)
-        old = self._children.get(key)
-        if old is not None and old.resource_version > resource_version:
+        self.heard(resource_version)
+        old = self._children.get((namespace or "", name))
+        if old is None or old.resource_version > resource_version:
             return None
-        self._bury(key, resource_version)
-        if old is not None:
-            self._unlink(old)
+        self._unlink(old)
         return old
+
+    def heard(self, resource_version: int) -> None:
+        """Everything that happened up to that version has been put in."""
+        self._heard = max(self._heard, resource_version)
+        self._newest = max(self._newest, resource_version)
 
     def replace(self, children: Iterable[Child], resource_version: int) -> list[Change]:
         """Make the store what a complete list at ``resource_version`` says, except for what is known to be newer."""
@@ -94,31 +92,24 @@ class ChildStore:
         listed: set[Key] = set()
         for child in children:
             listed.add(child.key)
-            change = self.put(child)
+            change = self._take(child)
             if change is not None:
                 changes.append(change)
         for key in self._children.keys() - listed:
             gone = self._children[key]
             if gone.resource_version <= resource_version:
                 self._unlink(gone)
-                self._bury(key, resource_version)
                 changes.append((gone, None))
-        self._newest = max(self._newest, resource_version)
+        self.heard(resource_version)
         return changes
 
     def reset(self) -> list[Change]:
         """Forget everything: the server's history went back (etcd was restored), so versions can not be compared any more."""
         changes: list[Change] = [(child, None) for child in self._children.values()]
-        for table in (self._children, self._by_index, self._by_namespace, self._tombstones):
+        for table in (self._children, self._by_index, self._by_namespace):
             table.clear()
-        self._newest = 0
+        self._heard = self._newest = 0
         return changes
-
-    def _bury(self, key: Key, resource_version: int) -> None:
-        self._tombstones[key] = max(resource_version, self._tombstones.get(key, 0))
-        self._tombstones.move_to_end(key)
-        if len(self._tombstones) > self._max_tombstones:
-            self._tombstones.popitem(last=False)
 
     def _link(self, child: Child) -> None:
         self._children[child.key] = child
