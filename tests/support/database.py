@@ -63,6 +63,8 @@ def new_uid() -> str:
 
 
 async def _make_bare(server: PostgresServer) -> ReadyDatabase:
+    if not server.running:  # an earlier test failed between stop and start
+        await asyncio.to_thread(server.start)
     mark = secrets.token_hex(4)
     name = await server.create_database(f"t_{mark}")
     return ReadyDatabase(server, name, f"u{mark}", f"login_{mark}", secrets.token_urlsafe(12))

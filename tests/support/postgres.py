@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -55,8 +56,10 @@ def unprivileged_user() -> pwd.struct_passwd | None:
 
 
 def run_as(user: pwd.struct_passwd | None) -> list[str]:
-    """The command prefix that changes to ``user``; the process gets SIGINT (fast shutdown) when its parent dies."""
-    prefix = ["setpriv", "--pdeathsig", "INT"]
+    """The command prefix that changes to ``user``; the process gets SIGINT (fast shutdown) when we die."""
+    prefix = ["setpriv"]
+    if threading.current_thread() is threading.main_thread():
+        prefix += ["--pdeathsig", "INT"]  # it is the end of the *thread* that counts
     if user is not None:
         prefix += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     return [*prefix, "--"]

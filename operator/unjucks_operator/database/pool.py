@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -28,6 +29,8 @@ from unjucks_operator.database.identifiers import DEFAULT_PREFIX, check_prefix, 
 log = logging.getLogger(__name__)
 
 Connection = Any  # asyncpg's pool hands out proxies; its stubs describe them apart from plain connections
+
+CLOSE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +88,25 @@ class Database:
         """Prepares the pool; makes no connection yet. Raises InvalidSpec when the DSN cannot be understood."""
         if self._pool is not None:
             return
-        try:
-            self._pool = await asyncpg.create_pool(
-                self._dsn,
-                min_size=0,
-                max_size=self.settings.max_connections,
-                max_inactive_connection_lifetime=self.settings.max_idle,
-                timeout=self.settings.connect_timeout,
-                statement_cache_size=self.settings.statement_cache_size,
-                server_settings={"application_name": self._application_name},
-                reset=_no_reset,
-            )
-        except (ValueError, asyncpg.InterfaceError, OSError):
-            # The driver's text may quote the DSN; the cause is cut off for the same reason.
-            raise errors.InvalidSpec(
-                "the database DSN cannot be used; it has the form "
-                "postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.crt"
-            ) from None
+        _check_dsn(self._dsn)
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=self.settings.max_connections,
+            max_inactive_connection_lifetime=self.settings.max_idle,
+            timeout=self.settings.connect_timeout,
+            statement_cache_size=self.settings.statement_cache_size,
+            server_settings={"application_name": self._application_name},
+            reset=_no_reset,
+        )
 
     async def close(self) -> None:
-        """Ends all connections; running transactions get 5 s, then they are cut."""
+        """Ends all connections; running transactions get ``CLOSE_TIMEOUT`` seconds, then they are cut."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
         try:
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await pool.close()
         except (TimeoutError, OSError, asyncpg.InterfaceError):
             pool.terminate()
@@ -216,6 +213,8 @@ class Database:
                 raise unavailable(f"all {busy} connections of the operator are busy") from error
             self._note(error)
             raise translate(error) from error
+        except ValueError:  # the driver parses the DSN now, and its text may quote it; so the chain is cut
+            raise errors.InvalidSpec(_BAD_DSN) from None
         except _FROM_THE_DRIVER as error:
             self._note(error)
             # The driver's message names host and user; the log gets the type, the chain is cut.
@@ -245,6 +244,23 @@ class Database:
 
 
 _FROM_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+
+_BAD_DSN = (
+    "the database DSN cannot be used; it has the form "
+    "postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.crt"
+)
+
+
+def _check_dsn(dsn: str) -> None:
+    """What can be seen without connecting; the rest shows at the first use. Never repeats the DSN."""
+    try:
+        parts = urlsplit(dsn)
+        usable = parts.scheme in ("postgres", "postgresql") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise errors.InvalidSpec(_BAD_DSN) from None
 
 
 def _throw_away(connection: Connection) -> None:
