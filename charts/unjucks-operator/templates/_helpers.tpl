@@ -51,3 +51,15 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
+
+{{- define "unjucks.operatorImage" -}}
+{{ .Values.image.operator | default (printf "%s-operator:%s" .Values.image.repository (include "unjucks.tag" .)) }}
+{{- end }}
+
+{{- define "unjucks.rendererImage" -}}
+{{ .Values.image.renderer | default (printf "%s-renderer:%s" .Values.image.repository (include "unjucks.tag" .)) }}
+{{- end }}
+
+{{- define "unjucks.postgresImage" -}}
+{{ .Values.database.bundled.image | default (printf "%s-postgres:%s" .Values.image.repository (include "unjucks.tag" .)) }}
+{{- end }}
