@@ -12,7 +12,7 @@ from datetime import datetime
 from types import CodeType, TracebackType
 from typing import Any, Literal
 
-from unjucks_engine import ops, runtime
+from unjucks_engine import nodes, ops, runtime
 from unjucks_engine.codegen import Generator
 from unjucks_engine.compat import slice_of
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound
@@ -135,8 +135,7 @@ class Environment:
 
     def load(self, name: str, parent: str | None = None) -> Template | None:
         """The compiled template, or None if there is none. ``./`` and ``../`` are relative to the parent's folder."""
-        if parent and name.startswith(("./", "../")):
-            name = posixpath.normpath(posixpath.join(posixpath.dirname(parent), name))
+        name = self.resolve(name, parent)
         found = self._compiled.get(name)
         if found is None:
             source = self.templates.get(joined(name))
@@ -144,6 +143,29 @@ class Environment:
                 return None
             found = self._compiled[name] = self.compile(source, name)
         return found
+
+    def resolve(self, name: str, parent: str | None) -> str:
+        """The name a template is found under."""
+        if parent and name.startswith(("./", "../")):
+            return posixpath.normpath(posixpath.join(posixpath.dirname(parent), name))
+        return name
+
+    def syntax(self, source: str, name: str = "") -> tuple[nodes.Nodes, Lexer]:
+        """The syntax tree of a source, and the lexer that knows its places."""
+        try:
+            self._check_size(source)
+            root, parser = parse(
+                units(source), self.tags, self.trim_blocks, self.lstrip_blocks, self.limits, self.jinja_compat
+            )
+        except TemplateError as error:
+            error.template = error.template or name
+            raise
+        return root, parser.lexer
+
+    def _check_size(self, source: str) -> None:
+        most = self.limits.source_bytes
+        if len(source) > most or (not source.isascii() and len(source.encode("utf-8", "surrogatepass")) > most):
+            raise LimitExceeded("source_bytes", "the template is too long")
 
     def _entry(self, name: str) -> Template:
         found = self.load(units(name))
@@ -154,8 +176,7 @@ class Environment:
     def compile(self, source: str, name: str | None) -> Template:
         """Compiled code for a source. An error carries the template's name."""
         try:
-            if len(source) > self.limits.source_bytes or len(source.encode("utf-8", "surrogatepass")) > self.limits.source_bytes:
-                raise LimitExceeded("source_bytes", "the template is too long")
+            self._check_size(source)
             return self._compile(units(source), name)
         except TemplateError as error:
             error.template = error.template or name or ""
