@@ -65,8 +65,7 @@ class Cel:
     def enforce(self, value: Any) -> Any:
         """The value itself when ``check`` holds; raises pydantic's error with ``message`` otherwise."""
         if self.check is not None and not self.check(value):
-            where = f"{self.field_path}: " if self.field_path else ""
-            raise PydanticCustomError("rule", "{text}", {"text": where + self.message})
+            raise PydanticCustomError("rule", "{text}", {"text": self.message, "field": self.field_path})
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -299,8 +299,17 @@ class Object(Ruled):
         try:
             return cls.model_validate(body)
         except ValidationError as error:
-            problems = [_problem(item) for item in error.errors(include_input=False, include_url=False)]
+            found = error.errors(include_input=False, include_url=False)
+            problems = [_problem(item) for item in found if not _follows(item, found)]
             raise InvalidObjectError(cls.definition.kind, problems) from None
+
+
+def _follows(error: ErrorDetails, others: list[ErrorDetails]) -> bool:
+    """Whether a list only counts as too short because its items are wrong."""
+    place = error["loc"]
+    return error["type"] == "too_short" and any(
+        len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in others
+    )
 
 
 def _problem(error: ErrorDetails) -> str:
@@ -308,7 +317,7 @@ def _problem(error: ErrorDetails) -> str:
     path = ""
     for part in error["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    where = path.lstrip(".") or "the object"
+    where = (path + error.get("ctx", {}).get("field", "")).lstrip(".") or "the object"
     if error["type"] == "missing":
         return f"{where} is missing"
     return f"{where}: {error['msg']}"
