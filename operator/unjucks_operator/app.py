@@ -429,7 +429,7 @@ class App:
             runner: Runner[ObjectKey] = Runner(
                 name,
                 queue,
-                reconcile,  # type: ignore[arg-type]
+                reconcile,
                 workers=count,
                 timeout=timeout,
                 describe=_describe,
@@ -437,7 +437,7 @@ class App:
                 rng=self.rng,
                 metrics=self.metrics.runner(name),
             )
-            add(f"{name} workers", Piece(runner.start, lambda runner=runner: runner.stop(self._drain())))
+            add(f"{name} workers", Piece(runner.start, self._stopper(runner)))
         add("sweep", self._sweeper())
 
     def _sweeper(self) -> Sweeper:
@@ -455,6 +455,9 @@ class App:
             clock=self.clock,
             rng=self.rng,
         )
+
+    def _stopper(self, runner: Runner[ObjectKey]) -> Callable[[], Coroutine[Any, Any, None]]:
+        return lambda: runner.stop(self._drain())
 
     def _drain(self) -> float:
         """After a lost lease somebody else works already: no time for runs under way."""

@@ -120,7 +120,7 @@ class ApiProxy:
         if seen.watch and plural in self._expire:
             self._expire.discard(plural)
             query["resourceVersion"] = "1"
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in {"host", *_HOP}}
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in {"host", "authorization", *_HOP}}
         body = await request.read()
         async with self._session.request(
             request.method,

@@ -146,7 +146,7 @@ class Site:
                     "apiVersion": "v1",
                     "kind": "Config",
                     "clusters": [{"name": "proxy", "cluster": {"server": proxy.url}}],
-                    "users": [{"name": "nobody", "user": {}}],
+                    "users": [{"name": "nobody", "user": {"token": "unused: the proxy has a certificate"}}],
                     "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
                     "current-context": "proxy",
                 }

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from support.operator_process import OperatorProcess, Site
-from support.tenants import children_of, database_facts, expected_children, tenant_manifest
+from support.tenants import MEMBERS, children_of, database_facts, expected_children, tenant_manifest
 from unjucks_api import names
 from unjucks_operator.kube.api import PatchType
 from unjucks_operator.kube.resources import BY_KIND, NAMESPACE, TENANT
@@ -84,13 +84,13 @@ async def test_members_get_exactly_their_roles(site: Site, operator: OperatorPro
 
 async def test_a_member_who_is_taken_off_loses_the_role_at_once(site: Site, operator: OperatorProcess) -> None:
     await ready(site, "fired")
-    await site.apply(tenant_manifest("fired") | {"spec": {"tier": "starter", "members": {}}})
-    await eventually("bindings gone", lambda: _has_no(site, "fired", "RoleBinding"))
+    await site.apply(tenant_manifest("fired", members={"owners": MEMBERS["owners"]}))
+
+    async def only_owners() -> bool:
+        return {name for kind, name in await children_of(site, "fired") if kind == "RoleBinding"} == {names.BINDING_OWNERS}
+
+    await eventually("the other bindings are gone", only_owners)
     await site.wait_for("tenant/fired", "condition=Ready")
-
-
-async def _has_no(site: Site, tenant: str, kind: str) -> bool:
-    return not any(found == kind for found, _ in await children_of(site, tenant))
 
 
 async def test_every_deleted_child_comes_back(site: Site, operator: OperatorProcess) -> None:
