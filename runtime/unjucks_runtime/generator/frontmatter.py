@@ -208,9 +208,9 @@ class _Keys:
         return "" if text is None else check_expression(text, lambda message: self.fail(key, message), key)
 
     def anchor(self) -> tuple[str, str | int]:
-        present = [key for key in _ANCHORS if self.value.get(key) not in (None, False)]
+        present = [key for key in _ANCHORS if self.value.get(key) is not None and self.value[key] is not False]
         inject = self.value.get("inject")
-        if inject not in (None, True, False):
+        if inject is not None and not isinstance(inject, bool):
             raise self.fail("inject", "inject must be true or false")
         if len(present) > 1:
             first, second = present[0], present[1]
@@ -228,7 +228,7 @@ class _Keys:
                 raise self.fail(key, f"{key} must be true or false")
             return key, ""
         if key == "merge":
-            if item not in (True, "json"):
+            if item is not True and item != "json":
                 raise self.fail(key, "merge must be json")
             return key, "json"
         if key == "lineAt":

@@ -74,7 +74,10 @@ class Text:
             # The last line had no end: it gets one; the new last line has none, as the target had none.
             if self.end == "\r\n":
                 self.lines[-1] += "\r"
+            if own[-1].strip():
                 own[-1] = own[-1].removesuffix("\r")
+            else:
+                self.final = True  # an empty last line is only there when it ends
         elif not self.lines:
             self.final = True
         self.lines[index:index] = own
