@@ -40,11 +40,15 @@ def load_yaml_data(text: str) -> Any:
         raise YamlDataError("not well formed") from None
 
 
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 0
+
+
 def _check_events(text: str) -> None:
     depth = documents = 0
     for nodes, event in enumerate(yaml.parse(text, Loader=_Loader)):
         if isinstance(event, yaml.AliasEvent):
-            raise YamlDataError(f"line {event.start_mark.line + 1} has an alias (*name); write the value out")
+            raise YamlDataError(f"line {_line(event)} has an alias (*name); write the value out")
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -52,7 +56,7 @@ def _check_events(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise YamlDataError(f"line {event.start_mark.line + 1} is nested deeper than {MAX_DEPTH} levels")
+            raise YamlDataError(f"line {_line(event)} is nested deeper than {MAX_DEPTH} levels")
         if nodes > MAX_NODES:
             raise YamlDataError(f"it has more than {MAX_NODES} parts")
         if documents > 1:
