@@ -21,27 +21,28 @@ ENV PATH=/app/own/bin:/app/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /
 USER 65532:65532
 
-# ---- build stages: dependencies change rarely, our own wheel often, so each is a layer of its own -----------------------
+# ---- build stages: dependencies change rarely, our own wheel often, so each has a stage and a layer of its own-------------------
 FROM base AS build
 USER 0:0
 COPY docker/install.py /build/install.py
-COPY wheels/pip /build/pip
 
 FROM build AS operator-dependencies
+COPY wheels/pip /build/pip
 COPY requirements/operator.txt /build/requirements.txt
 COPY wheels/operator /build/wheels
 RUN ["python3", "/build/install.py", "dependencies"]
 
-FROM operator-dependencies AS operator-own
+FROM build AS operator-own
 COPY wheels/own /build/own
 RUN ["python3", "/build/install.py", "own", "operator"]
 
 FROM build AS renderer-dependencies
+COPY wheels/pip /build/pip
 COPY requirements/renderer.txt /build/requirements.txt
 COPY wheels/renderer /build/wheels
 RUN ["python3", "/build/install.py", "dependencies"]
 
-FROM renderer-dependencies AS renderer-own
+FROM build AS renderer-own
 COPY wheels/own /build/own
 RUN ["python3", "/build/install.py", "own", "renderer"]
 

@@ -6,21 +6,27 @@ template engine in it, and the renderer's has no operator. Uses only the standar
 """
 
 import compileall
+import configparser
 import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
 APP = Path("/app")
 OWN = APP / "own"
 PYTHON = APP / "bin/python"
-PACKAGES = {
-    "operator": ({"unjucks_api", "unjucks_operator"}, {"unjucks-operator"}),
-    "renderer": ({"unjucks_api", "unjucks_engine", "unjucks_runtime"}, {"unjucks-renderer"}),
-    "webhooks": ({"unjucks_api", "unjucks_engine", "unjucks_webhooks"}, {"unjucks-webhooks"}),
-    "courier": ({"unjucks_api", "unjucks_runtime"}, {"unjucks-courier"}),
+# Parts of dependencies that nothing of ours imports, and that are worth leaving out: the second, asynchronous client of the
+# kubernetes package is a third of the operator's image.
+UNUSED = ("kubernetes/aio",)
+# For each role its packages and its command.
+CONTENT = {
+    "operator": ({"unjucks_api", "unjucks_operator"}, "unjucks-operator"),
+    "renderer": ({"unjucks_api", "unjucks_engine", "unjucks_runtime"}, "unjucks-renderer"),
+    "webhooks": ({"unjucks_api", "unjucks_engine", "unjucks_webhooks"}, "unjucks-webhooks"),
+    "courier": ({"unjucks_api", "unjucks_runtime"}, "unjucks-courier"),
 }
 
 
@@ -51,23 +57,29 @@ def dependencies() -> None:
     )
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(APP), "platbase": str(APP)}))
     (site / "own.pth").write_text(f"{OWN}\n")
+    for folder in UNUSED:
+        shutil.rmtree(site / folder, ignore_errors=True)
     precompile(site)
 
 
 def own(role: str) -> None:
-    """Our own wheel, without what the role must not have."""
+    """Our own wheel, without what the role must not have. It is pure Python, so unpacking it is installing it."""
     (wheel,) = Path("/build/own").glob("*.whl")
-    pip_install("--no-deps", f"--target={OWN}", str(wheel))
-    packages, commands = PACKAGES[role]
-    for folder in OWN.glob("unjucks_*"):
-        if folder.is_dir() and folder.suffix != ".dist-info" and folder.name not in packages:
-            shutil.rmtree(folder)
-    for command in (OWN / "bin").iterdir():
-        if command.name not in commands:
-            command.unlink()
+    packages, command = CONTENT[role]
+    with zipfile.ZipFile(wheel) as archive:
+        names = [n for n in archive.namelist() if n.split("/")[0] in packages or ".dist-info/" in n.split("/")[0] + "/"]
+        archive.extractall(OWN, names)
     for package in packages:
         if not (OWN / package).is_dir():
             sys.exit(f"the wheel has no package {package}")
+    (metadata,) = OWN.glob("*.dist-info")
+    entry_points = configparser.ConfigParser()
+    entry_points.read(metadata / "entry_points.txt")
+    module, _, function = entry_points["console_scripts"][command].partition(":")
+    (OWN / "bin").mkdir()
+    script = OWN / "bin" / command
+    script.write_text(f"#!{PYTHON}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    script.chmod(0o755)
     precompile(OWN)
 
 

@@ -1,4 +1,4 @@
-"""Command line of the test cluster: ``python -m e2e.cluster up|down|status|kubeconfig|build|images|load-images|kubectl|helm``.
+"""Command line of the test cluster: ``python -m e2e.cluster COMMAND``; ``--help`` lists the commands.
 
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 something is missing on this machine (the message says what to run) ·
 4 a build failed · 5 a component did not start · 6 `status`: the cluster is not running or not ready.
@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any, Final
 
-from e2e.cluster import golang, images, packages, provider
+from e2e.cluster import golang, images, packages, paths, provider
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.settings import DEFAULT_NAME
 
@@ -75,6 +75,11 @@ def _load_images(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _image_context(arguments: argparse.Namespace) -> int:
+    print(images.context(paths.REPOSITORY / "dist" / "image-context", python=arguments.python))
+    return 0
+
+
 def _kubectl(arguments: argparse.Namespace) -> int:
     running = provider.attach(arguments.name, arguments.provider)
     os.environ["KUBECONFIG"] = str(running.kubeconfig)
@@ -113,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
         if function in (_images, _load_images):
             command.add_argument("images", nargs="*", choices=[*images.NAMES, []], help="default: all", metavar="image")
         command.set_defaults(function=function)
+    command = commands.add_parser("image-context", help="fill dist/image-context, the folder to give `docker build`")
+    command.add_argument("--python", default="3.11", help="the base image's Python version (default: %(default)s)")
+    command.set_defaults(function=_image_context)
     tools = {"kubectl": (_kubectl, "run kubectl on the cluster"), "helm": (_helm, "run Helm on the cluster")}
     for name, (function, text) in tools.items():
         command = commands.add_parser(name, help=text, description=text, add_help=False)

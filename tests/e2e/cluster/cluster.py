@@ -42,7 +42,7 @@ class Cluster(ApiAccess):
     def attach(cls, name: str = DEFAULT_NAME) -> "Cluster":
         """The running cluster of that name; ClusterError when there is none."""
         settings = Settings.load(name)
-        if settings is None or sandbox.init_pid(settings) is None:
+        if settings is None or not _finished(settings) or sandbox.init_pid(settings) is None:
             raise ClusterError(f"cluster {name!r} is not running: `make cluster-up` starts it")
         return cls(settings)
 

@@ -50,7 +50,7 @@ class Node(Protocol):
     def load_image(self, file: Path) -> None: ...
 
 
-def _key(name: str, base: str) -> str:
+def _key(source: Path, name: str, base: str) -> str:
     """Digest of everything that decides the image's content."""
     digest = hashlib.sha256()
 
@@ -58,67 +58,79 @@ def _key(name: str, base: str) -> str:
         digest.update(f"{label}\0{len(content)}\0".encode() + content)
 
     add("base", base.encode())
-    add("dockerfile", (paths.REPOSITORY / "Dockerfile").read_bytes())
-    for file in sorted(p for p in (paths.REPOSITORY / "docker").iterdir() if p.is_file()):
+    add("dockerfile", (source / "Dockerfile").read_bytes())
+    for file in sorted(p for p in (source / "docker").iterdir() if p.is_file()):
         add(file.name, file.read_bytes())
     if name in _CONTENT:
-        project = tomllib.loads((paths.REPOSITORY / "pyproject.toml").read_text())["project"]
+        project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
         add("project", json.dumps(project, sort_keys=True).encode())
-        add("requirements", (wheels.REQUIREMENTS / f"{name}.txt").read_bytes())
-        add("sources", wheels.source_digest(_CONTENT[name]).encode())
+        add("requirements", (source / "requirements" / f"{name}.txt").read_bytes())
+        add("sources", wheels.source_digest(source, _CONTENT[name]).encode())
     return digest.hexdigest()[:12]
 
 
-def _image(name: str, *, docker: bool) -> Image:
+def _image(source: Path, name: str, *, docker: bool) -> Image:
     if name == "base" and not docker:
         return Image(name, debian.PYTHON.reference, debian.PYTHON.file)
     debian_base = debian.POSTGRES if name == "postgres" else debian.PYTHON
-    key = _key(name, f"dockerfile:{addons.architecture()}" if docker else debian_base.key)
+    key = _key(source, name, f"dockerfile:{addons.architecture()}" if docker else debian_base.key)
     reference = f"{REGISTRY}/unjucks-{name}:{key}"
     return Image(name, reference, paths.cache() / "images" / f"{name}-{key}.tar")
 
 
+def _work(name: str) -> Path:
+    return paths.cache() / "images" / f".{name}-{os.getpid()}"
+
+
 def build(names: Iterable[str] = (), *, docker: bool = False) -> dict[str, Image]:
     """Build images (all by default) that are not in the cache yet."""
-    chosen = {name: _image(name, docker=docker) for name in (list(names) or NAMES)}
-    if all(image.archive.exists() for image in chosen.values()):
-        return chosen
+    if not docker:
+        packages.ensure(debian.PACKAGES_NEEDED, "building images without Docker")
+    source = wheels.snapshot(_work("source"))
+    try:
+        chosen = {name: _image(source, name, docker=docker) for name in (list(names) or NAMES)}
+        if not all(image.archive.exists() for image in chosen.values()):
+            _build_all(source, chosen, docker=docker)
+    finally:
+        shutil.rmtree(source, ignore_errors=True)
+    return chosen
+
+
+def _build_all(source: Path, chosen: dict[str, Image], *, docker: bool) -> None:
     if not docker:
         packages.require_root("building images without Docker")
         packages.ensure(packages.IMAGES, "building images without Docker")
     with locked(paths.cache() / "images" / "build.lock", "it is building images"):
-        for name, image in chosen.items():
-            if not image.archive.exists():
-                chosen[name] = _build_unchanged(image, docker=docker)
-    return chosen
+        try:
+            for image in chosen.values():
+                if not image.archive.exists():
+                    _build_one(source, image, docker=docker)
+        finally:
+            shutil.rmtree(_work("context"), ignore_errors=True)
 
 
-def _build_unchanged(image: Image, *, docker: bool) -> Image:
-    """Build from sources that stay the same meanwhile, so that the name is true; start again when somebody saved a file."""
-    for _ in range(5):
-        _build_one(image, docker=docker)
-        now = _image(image.name, docker=docker)
-        if now == image:
-            return image
-        image.archive.unlink(missing_ok=True)
-        image = now
-    raise BuildFailed(f"the sources of the image {image.name} change faster than it is built; try again")
-
-
-def _build_one(image: Image, *, docker: bool) -> None:
+def _build_one(source: Path, image: Image, *, docker: bool) -> None:
     if image.name == "base" and not docker:
         debian.ensure(debian.PYTHON)
         return
+    python = _DOCKER_PYTHON if docker else debian.python_version(debian.ensure(debian.PYTHON))
+    folder = wheels.context(source, _work("context"), python)
     if docker:
-        folder = wheels.context(paths.cache() / "images" / "context", _DOCKER_PYTHON)
         _docker_build(image, folder)
     else:
-        python = debian.python_version(debian.ensure(debian.PYTHON))
-        folder = wheels.context(paths.cache() / "images" / "context", python)
         _buildah_build(image, folder)
     old = sorted(image.archive.parent.glob(f"{image.name}-*.tar"), key=lambda p: p.stat().st_mtime)
     for file in old[:-_KEPT]:
         file.unlink(missing_ok=True)
+
+
+def context(target: Path, *, python: str = _DOCKER_PYTHON) -> Path:
+    """Fill a folder that ``docker build`` can be given."""
+    source = wheels.snapshot(_work("source"))
+    try:
+        return wheels.context(source, target, python)
+    finally:
+        shutil.rmtree(source, ignore_errors=True)
 
 
 def _version() -> str:

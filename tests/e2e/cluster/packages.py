@@ -24,7 +24,7 @@ CLUSTER: Final = (
     ("util-linux", "nsenter"),
     ("mount", "mount"),
 )
-IMAGES: Final = (("buildah", "buildah"), ("debootstrap", "debootstrap"))
+IMAGES: Final = (("buildah", "buildah"),)
 _SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 

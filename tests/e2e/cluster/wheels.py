@@ -5,6 +5,7 @@ fills the folder that ``docker build`` or ``buildah build`` gets.
 """
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -21,7 +22,6 @@ from e2e.cluster.golang import locked
 from e2e.cluster.progress import step
 
 ROLES: Final = ("operator", "renderer")
-REQUIREMENTS: Final = paths.REPOSITORY / "requirements"
 SOURCE_ROOTS: Final = ("operator", "runtime", "webhooks")
 # Wheels are chosen for the image's Python and C library, not for the host's: Debian 12 has glibc 2.36.
 _NEWEST_GLIBC: Final = 36
@@ -34,9 +34,20 @@ def _platforms() -> list[str]:
     return [*names, f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
 
 
-def _pip_requirement() -> str:
+def snapshot(target: Path) -> Path:
+    """A copy of the product's sources: what is built and what it is named after are the same, while people save files."""
+    shutil.rmtree(target, ignore_errors=True)
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
+    for name in (*SOURCE_ROOTS, "docker", "requirements"):
+        shutil.copytree(paths.REPOSITORY / name, target / name, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "Dockerfile"):
+        shutil.copy(paths.REPOSITORY / name, target)
+    return target
+
+
+def _pip_requirement(source: Path) -> str:
     """The line of the locked developer tools that names pip, with its hashes."""
-    found = re.search(r"^pip==(?:.*\\\n)*.*$", (REQUIREMENTS / "dev.txt").read_text(), re.MULTILINE)
+    found = re.search(r"^pip==(?:.*\\\n)*.*$", (source / "requirements/dev.txt").read_text(), re.MULTILINE)
     if found is None:
         raise BuildFailed("requirements/dev.txt does not lock pip, which the image build installs the wheels with")
     return found[0] + "\n"
@@ -80,7 +91,9 @@ def _pip_download(title: str, requirements: str, python: str, folder: Path) -> N
         _run(f"fetching {title}", [*command, f"--dest={folder}", f"--requirement={file.name}"])
 
 
-def _run(title: str, command: list[str], *, environment: dict[str, str] | None = None) -> None:
+def _run(
+    title: str, command: list[str], *, folder: Path = Path("/"), environment: dict[str, str] | None = None
+) -> None:
     tail: deque[str] = deque(maxlen=20)
     with (
         step(title) as shown,
@@ -91,7 +104,7 @@ def _run(title: str, command: list[str], *, environment: dict[str, str] | None =
             stdin=subprocess.DEVNULL,
             text=True,
             env=os.environ | (environment or {}),
-            cwd=paths.REPOSITORY,
+            cwd=folder,
         ) as process,
     ):
         assert process.stdout is not None
@@ -102,52 +115,41 @@ def _run(title: str, command: list[str], *, environment: dict[str, str] | None =
             raise BuildFailed(f"{title} failed:\n" + "\n".join(tail))
 
 
-def source_digest(roots: dict[str, set[str]] | None = None) -> str:
+def source_digest(source: Path, packages: dict[str, set[str]] | None = None) -> str:
     """A digest of our Python sources; of the named packages of each source root only, when given."""
     digest = hashlib.sha256()
     for root in SOURCE_ROOTS:
-        for package in sorted(p for p in (paths.REPOSITORY / root).glob("unjucks_*") if p.is_dir()):
-            if roots is not None and package.name not in roots.get(root, set()):
+        for package in sorted(p for p in (source / root).glob("unjucks_*") if p.is_dir()):
+            if packages is not None and package.name not in packages.get(root, set()):
                 continue
-            for file in sorted(package.rglob("*")):
-                if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc":
-                    digest.update(f"{root}/{package.name}/{file.relative_to(package)}\0".encode())
-                    digest.update(hashlib.sha256(file.read_bytes()).digest())
+            for file in sorted(p for p in package.rglob("*") if p.is_file()):
+                digest.update(f"{file.relative_to(source)}\0".encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def own_wheel() -> Path:
+def own_wheel(source: Path) -> Path:
     """A folder with our own wheel; built again only when a source or ``pyproject.toml`` changed."""
-    project = (paths.REPOSITORY / "pyproject.toml").read_bytes() + (paths.REPOSITORY / "README.md").read_bytes()
-    key = hashlib.sha256(source_digest().encode() + project).hexdigest()[:16]
+    project = (source / "pyproject.toml").read_bytes() + (source / "README.md").read_bytes()
+    key = hashlib.sha256(source_digest(source).encode() + project).hexdigest()[:16]
     folder = paths.cache() / "wheels" / "own"
     target = folder / key
     if target.exists():
         return target
-    try:
-        import hatchling.build  # noqa: F401
-    except ImportError as error:
+    if importlib.util.find_spec("hatchling") is None:
         raise MissingPrerequisite(
-            "hatchling is not in this Python: run `make venv`, or pip install -r requirements/dev.txt"
-        ) from error
+            "hatchling is not in this Python: `make venv` (or pip install -r requirements/dev.txt)"
+        )
     with locked(folder / "lock", "it is building our wheel"):
         if target.exists():
             return target
         work = folder / f".work-{os.getpid()}"
         shutil.rmtree(work, ignore_errors=True)
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--no-build-isolation",
-        ]
         try:
             _run(
                 "building our wheel",
-                [*command, "--no-index", f"--wheel-dir={work}", str(paths.REPOSITORY)],
+                [sys.executable, "-m", "hatchling", "build", "--target=wheel", f"--directory={work}"],
+                folder=source,
                 environment={"SOURCE_DATE_EPOCH": "315532800"},
             )
             work.rename(target)
@@ -158,19 +160,19 @@ def own_wheel() -> Path:
     return target
 
 
-def context(folder: Path, python: str) -> Path:
-    """Fill ``folder`` with everything the Dockerfile copies; unchanged files keep their place in the build's layer cache."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "requirements").mkdir(parents=True)
-    sources = {"pip": _download("pip for the image build", _pip_requirement(), python), "own": own_wheel()}
+def context(source: Path, target: Path, python: str) -> Path:
+    """Fill ``target`` with everything the Dockerfile copies; unchanged files keep their place in the build's layer cache."""
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "requirements").mkdir(parents=True)
+    parts = {"pip": _download("pip for the image build", _pip_requirement(source), python), "own": own_wheel(source)}
     for role in ROLES:
-        lock = REQUIREMENTS / f"{role}.txt"
-        sources[role] = _download(f"wheels of the {role}", lock.read_text(), python)
-        shutil.copy(lock, folder / "requirements")
-    for name, source in sources.items():
-        shutil.copytree(source, folder / "wheels" / name)
-    shutil.copytree(paths.REPOSITORY / "docker", folder / "docker", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(paths.REPOSITORY / "Dockerfile", folder)
-    for file in folder.rglob("*"):  # times are part of a layer's cache key
+        lock = source / "requirements" / f"{role}.txt"
+        parts[role] = _download(f"wheels of the {role}", lock.read_text(), python)
+        shutil.copy(lock, target / "requirements")
+    for name, part in parts.items():
+        shutil.copytree(part, target / "wheels" / name)
+    shutil.copytree(source / "docker", target / "docker")
+    shutil.copy(source / "Dockerfile", target)
+    for file in target.rglob("*"):  # times are part of a layer's cache key
         os.utime(file, (0, 0))
-    return folder
+    return target
