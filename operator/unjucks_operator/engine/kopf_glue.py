@@ -322,8 +322,13 @@ class KopfSource:
     async def _audit(self, item: _Watched) -> None:
         """Make the store equal to the server's list; see the module's text for why that is sound."""
         resource, store = item.resource, item.store
+        floor = store.newest()
         objects, list_version = await self._api.list_all(resource, metadata_only=True)
         versions = {key_of(body): version_of(body) for body in objects}
+        if int(list_version) < floor:
+            # A list is never older than what we knew before we asked for it, unless etcd was restored from a backup.
+            _log.warning("%s: the API server's history went back from %d to %s", resource.plural, floor, list_version)
+            store.reset()
         for key in store.drop_ghosts(versions, int(list_version)):
             self._metrics.repaired(resource.plural, "ghost")
             _log.info("%s %s was deleted while nobody looked", resource.kind, "/".join(filter(None, key)))

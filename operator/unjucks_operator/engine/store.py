@@ -111,6 +111,17 @@ class ResourceStore:
         ghosts = [key for key in self._bodies if key not in there]
         return [key for key in ghosts if self.remove_key(key, list_version)]
 
+    def newest(self) -> int:
+        """The highest version that we hold; 0 when we hold nothing."""
+        return max(map(version_of, self._bodies.values()), default=0)
+
+    def reset(self) -> None:
+        """Forget everything, tombstones too: the server's history went back (etcd came back from a backup)."""
+        self._tombstones.clear()
+        for key, before in list(self._bodies.items()):
+            del self._bodies[key]
+            self._tell(key, before, None)
+
     def lacks(self, key: ObjectKey, version: int) -> str | None:
         """Whether we should have this object at least at this version and do not: "missing", "stale", or None."""
         known = self._bodies.get(key)
