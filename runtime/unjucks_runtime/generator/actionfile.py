@@ -120,7 +120,8 @@ class SideFile:
         for name in schema.get("properties", {}):
             if not _VARIABLE.fullmatch(str(name)):
                 self.add(
-                    (key, "properties", name), f"{str(name)[:60]!r} is no variable name: use letters, digits and _"
+                    (key, name) if (key, name) in self.marks else (key, "properties", name),
+                    f"{str(name)[:60]!r} is no variable name: use letters, digits and _",
                 )
         for pointer, message in check_schema(schema):
             parts = tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])

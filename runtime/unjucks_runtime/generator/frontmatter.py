@@ -9,6 +9,7 @@ Unknown keys are errors, because a misspelt ``skipIf`` that is silently ignored 
 """
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -272,8 +273,10 @@ class _Keys:
             if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
                 raise self.fail("forEach", f"{str(name)[:60]!r} is no variable name")
         within = item["in"]
+        if isinstance(within, list):
+            within = json.dumps(within, ensure_ascii=False)
         if not isinstance(within, str):
-            raise self.fail("forEach", "forEach.in must be an expression, such as models")
+            raise self.fail("forEach", "forEach.in must be a list, or an expression such as models")
         return ForEach(
             item["item"],
             check_expression(within, lambda message: self.fail("forEach", message), "forEach.in"),

@@ -13,13 +13,13 @@ from typing import Any, Final
 from unjucks_api.reasons import Reason
 from unjucks_api.tree import PathRejectedError, check_collisions
 from unjucks_api.variables import validate
-from unjucks_runtime.generator import frombase, inject, secrets
+from unjucks_runtime.generator import inject, secrets
 from unjucks_runtime.generator.errors import GenerationError, Place, VariablesError
-from unjucks_runtime.generator.load import TEMPLATE_SUFFIXES, decode
-from unjucks_runtime.generator.model import Action, TemplateFile, TemplateSet, Tree
+from unjucks_runtime.generator.load import decode
+from unjucks_runtime.generator.model import TemplateFile, TemplateSet, Tree
 from unjucks_runtime.generator.options import OVERWRITE, SKIP, Options
 from unjucks_runtime.generator.paths import mask, render_path, target_path
-from unjucks_runtime.generator.rendering import Renderer, Texts
+from unjucks_runtime.generator.prepared import Names, Prepared, place_of, prepare
 from unjucks_runtime.generator.result import File, Result, Skipped, Status
 
 _MAX_NOTES: Final = 200
@@ -33,8 +33,11 @@ def generate(
     *,
     base: Tree | None = None,
     options: Options | None = None,
+    prepared: Prepared | None = None,
 ) -> Result:
     """The files that ``generator``/``action`` makes of ``variables`` on top of ``base``.
+
+    ``prepared`` saves compiling: it comes from ``prepare`` with the same set and action, engine options and limits.
 
     Raises GenerationError (VariablesError with all problems; TemplateNotFound, TemplatesInvalid, TemplateError, UndefinedVariable,
     PathRejected, OutputCollision, AnchorNotFound, Conflict, LimitExceeded …). An existing file that may not be changed is no
@@ -52,7 +55,8 @@ def generate(
     merged, problems = validate(found.schema, variables, text=options.text, sensitive=options.sensitive)
     if problems:
         raise VariablesError(problems)
-    return _Run(template_set, found, merged, base if base is not None else {}, options).run()
+    prepared = prepared or prepare(template_set, found, options)
+    return _Run(template_set, prepared, merged, base if base is not None else {}, options).run()
 
 
 @dataclass
@@ -66,29 +70,12 @@ class _Staged:
     skipped: str = ""
 
 
-@dataclass
-class _Names:
-    """The registered texts of one template file: what the engine calls each of them."""
-
-    to: str = ""
-    segments: tuple[str, ...] = ()
-    condition: str = ""
-    skip_if: str = ""
-    skip_text: str = ""
-    anchor: str = ""
-    marker: str = ""
-    message: str = ""
-    source: str = ""
-    for_each: str = ""
-    body: str = ""
-
-
 class _Run:
     def __init__(
-        self, template_set: TemplateSet, action: Action, variables: dict[str, Any], base: Tree, options: Options
+        self, template_set: TemplateSet, prepared: Prepared, variables: dict[str, Any], base: Tree, options: Options
     ) -> None:
         self.set = template_set
-        self.action = action
+        self.action = action = prepared.action
         self.base = base
         self.options = options
         self.staged: dict[str, _Staged] = {}
@@ -96,45 +83,14 @@ class _Run:
         self.warnings: list[str] = []
         self.messages: list[str] = []
         self.bytes = 0
-        self.texts = Texts(template_set.sources, template_set.offsets, template_set.root)
-        numbers = frombase.Numbers(action, self.texts)
-        self.names = [self.register(file) for file in action.files]
-        self.renderer = Renderer(self.texts, options)
-        self.variables = {**variables, **numbers.read(self.renderer, variables, base)}
+        self.texts = prepared.texts
+        self.names = prepared.names
+        self.renderer = prepared.renderer
+        self.variables = {**variables, **prepared.numbers.read(self.renderer, variables, base)}
         self.taint = secrets.Taint(template_set, action, variables, options.sensitive)
         self.masked = mask(self.variables, action.schema)
         if action.deprecation:
             self.note(f"{action.full_name} is {action.deprecation}")
-
-    def register(self, file: TemplateFile) -> _Names:
-        front = file.front
-        names = _Names()
-
-        def text(value: str, key: str) -> str:
-            return self.texts.add(value, place_of(file, key), file.engine_name) if value else ""
-
-        if front.to is not None:
-            names.to = text(front.to, "to")
-        else:
-            own = Place(file.path)
-            relative = strip_suffix(file)
-            names.segments = tuple(self.texts.add(part, own, file.engine_name) for part in relative.split("/"))
-        if front.condition:
-            names.condition = self.texts.add_truth(front.condition, place_of(file, "if"), file.engine_name)
-        if front.skip_if_expression:
-            names.skip_if = self.texts.add_truth(front.skip_if_expression, place_of(file, "skipIf"), file.engine_name)
-        if front.for_each:
-            names.for_each = self.texts.add_value(front.for_each.within, place_of(file, "forEach"), file.engine_name)
-        names.skip_text = text(front.skip_if_text, "skip_if")
-        if isinstance(front.anchor_value, str) and front.anchor not in ("merge", ""):
-            names.anchor = text(front.anchor_value, front.anchor)
-        names.marker = text(front.marker, "marker")
-        names.message = text(front.message, "message")
-        names.source = text(front.source, "from")
-        if file.body is not None:
-            # Not the engine name of the source: two files may share one body only by include, and offsets stay right.
-            names.body = file.engine_name
-        return names
 
     def note(self, warning: str) -> None:
         if len(self.warnings) < _MAX_NOTES and warning not in self.warnings:
@@ -157,7 +113,7 @@ class _Run:
             messages=tuple(dict.fromkeys(self.messages)),
         )
 
-    def contexts(self, file: TemplateFile, names: _Names) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    def contexts(self, file: TemplateFile, names: Names) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
         each = file.front.for_each
         if each is None:
             yield self.variables, self.masked
@@ -182,7 +138,7 @@ class _Run:
                     other[each.item] = masked[index]
             yield {**self.variables, **extra}, other
 
-    def one(self, file: TemplateFile, names: _Names, context: dict[str, Any], masked: dict[str, Any] | None) -> None:
+    def one(self, file: TemplateFile, names: Names, context: dict[str, Any], masked: dict[str, Any] | None) -> None:
         front = file.front
         if front.skip:
             return self.skip(file, "to is empty")
@@ -229,7 +185,7 @@ class _Run:
         return self.base.get(path)
 
     def target(
-        self, file: TemplateFile, names: _Names, context: dict[str, Any], masked: dict[str, Any] | None
+        self, file: TemplateFile, names: Names, context: dict[str, Any], masked: dict[str, Any] | None
     ) -> str | None:
         if names.to:
             place = place_of(file, "to")
@@ -243,7 +199,7 @@ class _Run:
             return None
         return target_path("/".join(parts), place, self.options)
 
-    def body(self, file: TemplateFile, names: _Names, context: dict[str, Any]) -> bytes:
+    def body(self, file: TemplateFile, names: Names, context: dict[str, Any]) -> bytes:
         if names.source:
             place = place_of(file, "from")
             if file.body is not None and file.body.strip():
@@ -302,7 +258,7 @@ class _Run:
         self,
         path: str,
         file: TemplateFile,
-        names: _Names,
+        names: Names,
         context: dict[str, Any],
         content: bytes,
         current: tuple[bytes, int] | None,
@@ -414,20 +370,3 @@ class _Run:
         if self.options.on_conflict == SKIP:
             return Status.SKIPPED, "it exists with other content"
         return Status.CONFLICTED, "it exists with other content"
-
-
-def place_of(file: TemplateFile, key: str) -> Place:
-    """Where a frontmatter key of a file stands."""
-    marks = file.front.marks
-    aliases = {"lineAt": "at_line", "unless_exists": "unlessExists", "forEach": "for_each"}
-    line, column = marks.get(key) or marks.get(aliases.get(key, "")) or (0, 0)
-    return Place(file.front_path, line, column)
-
-
-def strip_suffix(file: TemplateFile) -> str:
-    """The name of a file in its action, without the suffix that says that it is a template."""
-    if file.body is not None:
-        for suffix in TEMPLATE_SUFFIXES:
-            if file.name.endswith(suffix):
-                return file.name.removesuffix(suffix)
-    return file.name

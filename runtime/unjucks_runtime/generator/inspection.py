@@ -3,17 +3,20 @@
 Uses the engine's parser and analysis, never its renderer. Called by the loader, and by ``secrets`` for the names a template reads.
 """
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-import unjucks_engine
-from unjucks_api.render_protocol import Problem
+from unjucks_api.render_protocol import Problem, Variable
 from unjucks_api.tree import tree_digest
+from unjucks_engine import analysis
 from unjucks_runtime.generator.errors import Place
+from unjucks_runtime.generator.frombase import Numbers
 from unjucks_runtime.generator.model import Action, Tree, problem
 from unjucks_runtime.generator.options import Options
+from unjucks_runtime.generator.prepared import register
 from unjucks_runtime.generator.rendering import Renderer, Texts
 
 _MAX_PROBLEMS: Final = 100
@@ -28,65 +31,96 @@ def complete(
     offsets: Mapping[str, int],
     problems: list[Problem],
     options: Options,
+    own: Collection[str],
+    *,
     check: bool,
 ) -> Action:
-    """The action with its digest, and with ``check`` its problems, inferred variables and, when undeclared, an inferred schema."""
-    digest = action_digest(action, files, root, sources)
-    found = list(problems)
-    inferred: dict[str, Any] = {}
-    if check and not any(item.severity == "error" for item in problems):
-        texts = Texts(sources, offsets, root)
-        names = _register(action, texts)
-        renderer = Renderer(texts, options)
-        failed = False
-        for name in names:
-            error = renderer.check(name)
-            if error is not None:
-                failed = True
-                found.append(problem(error.place.path, error.message, error.place.line, error.place.column))
-        if not failed:
-            inferred = _inferred(texts, names, action)
-            found.extend(_compare(action, inferred))
-    made = replace(
-        action,
-        digest=digest,
-        problems=tuple(sorted(found, key=lambda p: (p.path, p.line, p.column, p.message))[:_MAX_PROBLEMS]),
-        inferred=tuple(sorted(inferred)),
-    )
-    return made if made.declared or not inferred else _infer_schema(made, inferred)
+    """The action with its digest, and with ``check`` its problems, inferred variables and, when undeclared, an inferred schema.
+
+    ``own`` are the names that action.yaml itself declares (not those shared by the set).
+    """
+    made = replace(action, digest=action_digest(action, files, root, sources))
+    if not check or any(item.severity == "error" for item in problems):
+        return replace(made, problems=_ordered(problems))
+    look = _Look(made, Texts(sources, offsets, root), options)
+    found = [*problems, *look.problems]
+    if not any(item.severity == "error" for item in look.problems):
+        found += _compare(made, look, own)
+    made = replace(made, problems=_ordered(found), inferred=tuple(sorted(look.variables)))
+    extra = tuple(_catalogue(name, facts, look.needed) for name, facts in sorted(look.variables.items()))
+    known = set(made.schema.get("properties", {}))
+    made = replace(made, variables=made.variables + tuple(item for item in extra if item.name not in known))
+    return made if made.declared else _infer_schema(made, look)
 
 
-def _register(action: Action, texts: Texts) -> list[str]:
-    """Everything of an action that the engine parses: bodies, names, values and expressions of frontmatter."""
-    from unjucks_runtime.generator.generate import place_of, strip_suffix  # here: generate imports this module
+def _ordered(problems: list[Problem]) -> tuple[Problem, ...]:
+    unique = {(p.path, p.line, p.column, p.message): p for p in problems}
+    return tuple(unique[key] for key in sorted(unique))[:_MAX_PROBLEMS]
 
-    names: list[str] = []
-    for file in action.files:
-        front = file.front
-        if file.body is not None:
-            names.append(file.engine_name)
-        if front.to is None:
-            names += [
-                texts.add(part, Place(file.path), file.engine_name)
-                for part in strip_suffix(file).split("/")
-                if "{" in part
-            ]
-        for key, value in (
-            ("to", front.to),
-            (front.anchor, front.anchor_value),
-            ("marker", front.marker),
-            ("message", front.message),
-            ("from", front.source),
-            ("skip_if", front.skip_if_text),
-        ):
-            if isinstance(value, str) and "{" in value:
-                names.append(texts.add(value, place_of(file, key), file.engine_name))
-        for key, value in (("if", front.condition), ("skipIf", front.skip_if_expression)):
-            if value:
-                names.append(texts.add_truth(value, place_of(file, key), file.engine_name))
-        if front.for_each:
-            names.append(texts.add_value(front.for_each.within, place_of(file, "forEach"), file.engine_name))
-    return names
+
+class _Look:
+    """One pass over everything of an action that the engine parses: bodies, names, values and expressions of frontmatter."""
+
+    def __init__(self, action: Action, texts: Texts, options: Options) -> None:
+        self.texts = texts
+        self.options = options
+        self.problems: list[Problem] = []
+        self.variables: dict[str, analysis.Variable] = {}
+        self.needed: set[str] = set()  # read without a guard, by a file that is always made
+        self.dynamic = False
+        hidden = {entry.variable for entry in action.from_base}
+        numbers = Numbers(action, texts)
+        registered = [(file, register(texts, file)) for file in action.files]
+        self.renderer = Renderer(texts, options)
+        for _, _, glob, reuse in numbers.entries:
+            for name in (glob, reuse):
+                self.take(name, hidden, always=True)
+        for file, names in registered:
+            front = file.front
+            each = front.for_each
+            local = hidden | ({each.item, each.index} if each else set())
+            for name in (names.condition, names.for_each):
+                self.take(name, hidden if name == names.for_each else local, always=not front.condition)
+            always = not (front.condition or each or front.skip or front.skip_if_expression or front.unless_exists)
+            inside = [names.skip_if, names.skip_text, names.anchor, names.marker, names.message, names.source]
+            for name in (names.to, *names.segments, *inside, names.body):
+                self.take(name, local, always=always)
+
+    def take(self, name: str, local: Collection[str], *, always: bool) -> None:
+        """Notes problems and variables of one text or template."""
+        if not name:
+            return
+        seen = analysis.analyze(self.texts.templates, name, self.renderer.environment)
+        for error in seen.errors:
+            failure = self.renderer.translate(error, name)
+            self.add(failure.place, failure.message)
+        for kind, uses in (("filter", seen.unknown_filters), ("test", seen.unknown_tests)):
+            for use in uses:
+                near = difflib.get_close_matches(use.name, getattr(self.renderer.environment, kind + "s"), n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self.add(self.place(use.place, name), f"unknown {kind} {use.name!r}{hint}")
+        for other in seen.templates:
+            self.dynamic = self.dynamic or other.name is None
+            if other.name is not None and not other.found and not other.optional:
+                self.add(
+                    self.place(other.place, name), f"the set has no file {other.name!r} (asked for by {other.tag})"
+                )
+        for variable, facts in seen.variables.items():
+            if variable not in local:
+                self.variables.setdefault(variable, facts)
+                if always and facts.required:
+                    self.needed.add(variable)
+
+    def place(self, at: analysis.Place, name: str) -> Place:
+        """The place in the set for one that the analysis gives."""
+        where = at.template or name
+        if where in self.texts.places:
+            return self.texts.places[where]
+        return Place(f"{self.texts.root}/{where}", at.line + self.texts.offsets.get(where, 0), at.column)
+
+    def add(self, place: Place, message: str) -> None:
+        """Notes an error."""
+        self.problems.append(problem(place.path, message, place.line, place.column))
 
 
 # --- digest ----------------------------------------------------------------------------------------------------------------
@@ -136,56 +170,56 @@ def _resolve(reference: str, source: str) -> str:
     return "/".join(parts)
 
 
-def _analyze(sources: Mapping[str, str], name: str) -> Any:
-    try:
-        from unjucks_engine import analysis
-    except ImportError:
-        return None
-    return analysis.analyze(sources, name)
-
-
 # --- variables -------------------------------------------------------------------------------------------------------------
+_KINDS: Final = {"string": "string", "number": "number", "boolean": "boolean", "list": "array", "object": "object"}
+
+
 def reads(sources: Mapping[str, str], name: str) -> set[str] | None:
     """The names of variables that a template and all it includes read; None when that is not known (computed includes)."""
-    try:
-        found = _analyze(sources, name)
-    except unjucks_engine.TemplateError:
+    seen = analysis.analyze(sources, name)
+    if seen.errors or any(use.name is None for use in seen.templates):
         return None
-    return None if found is None else set(found.variables)
+    return set(seen.variables)
 
 
-def _inferred(texts: Texts, names: list[str], action: Action) -> dict[str, Any]:
-    """The variables that the action's texts read, without those that forEach and fromBase bring."""
-    made: dict[str, Any] = {}
-    own = {entry.variable for entry in action.from_base}
-    items: dict[str, set[str]] = {}
-    for file in action.files:
-        each = file.front.for_each
-        items[file.engine_name] = {each.item, each.index} if each else set()
-    for name in names:
-        beside = name.partition("#")[0] if name in texts.places else name
-        local = items.get(beside, set())
-        found = _analyze(texts.templates, name)
-        for variable, facts in found.variables.items() if found is not None else ():
-            if variable not in local and variable not in own:
-                made.setdefault(variable, facts)
-    return made
+def _catalogue(name: str, facts: analysis.Variable, needed: Collection[str]) -> Variable:
+    """An inferred variable as the catalogue shows it."""
+    return Variable(
+        name=name,
+        type=_KINDS.get(facts.kind, "any"),
+        required=name in needed,
+        declared=False,
+        default=facts.defaults[0] if len(facts.defaults) == 1 else None,
+        enum=[],
+    )
 
 
-def _compare(action: Action, inferred: Mapping[str, Any]) -> list[Problem]:
+def _compare(action: Action, look: _Look, own: Collection[str]) -> list[Problem]:
     """Declared against read: names that can never be given, names that nothing reads."""
     if not action.declared:
         return []
     path = f"{action.folder}/action.yaml"
     properties = action.schema.get("properties", {})
-    closed = action.schema.get("additionalProperties") is False
-    made = [
-        problem(path, f"the templates read {name!r}, which action.yaml does not declare", severity="warning")
-        for name in sorted(inferred)
-        if name not in properties and closed
-    ]
+    made = []
+    if action.schema.get("additionalProperties") is False:
+        for name, facts in sorted(look.variables.items()):
+            if name not in properties:
+                place = look.place(facts.places[0], "") if facts.places else Place(path)
+                message = f"reads {name!r}, which action.yaml does not declare; it is always undefined"
+                made.append(problem(place.path, message, place.line, place.column, "warning"))
+    if not look.dynamic:
+        made += [
+            problem(path, f"the variable {name!r} is declared, but no template reads it", severity="warning")
+            for name in sorted(own)
+            if name not in look.variables
+        ]
     return made
 
 
-def _infer_schema(action: Action, inferred: Mapping[str, Any]) -> Action:
-    return action
+def _infer_schema(action: Action, look: _Look) -> Action:
+    """The schema of an action that declares nothing: what it needs must be given, everything else may be."""
+    schema = dict(action.schema)
+    schema["properties"] = {name: {} for name in sorted(look.variables)} | schema.get("properties", {})
+    if look.options.engine.undefined != "Empty":
+        schema["required"] = sorted(look.needed - {n for n, s in schema["properties"].items() if "default" in s})
+    return replace(action, schema=schema)

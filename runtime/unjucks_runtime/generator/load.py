@@ -17,12 +17,19 @@ from unjucks_api.variables import subschemas_at, validate
 from unjucks_runtime.generator import actionfile, frontmatter, inspection
 from unjucks_runtime.generator.errors import GenerationError, ParseError
 from unjucks_runtime.generator.globs import matches
-from unjucks_runtime.generator.model import Action, TemplateFile, TemplateSet, TestCase, Tree, problem
+from unjucks_runtime.generator.model import (
+    TEMPLATE_SUFFIXES,
+    Action,
+    TemplateFile,
+    TemplateSet,
+    TestCase,
+    Tree,
+    problem,
+)
 from unjucks_runtime.generator.options import Options
 
 MAX_FILES: Final = 10_000
 MAX_TREE_BYTES: Final = 64 * 1024 * 1024
-TEMPLATE_SUFFIXES: Final = (".njk", ".nunjucks")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LEGACY_SIDE_FILES: Final = frozenset(
     {"config.yml", "config.yaml", "meta.yml", "meta.yaml", "prompt.js", "prompt.ts", "index.js"}
@@ -243,8 +250,9 @@ class _Loader:
         )
         if is_declared and not any(item.severity == "error" for item in problems):
             problems.extend(_schema_problems(path, schema))
+        own = (declared.schema or {}).get("properties", {}).keys() if is_declared else ()
         return inspection.complete(
-            loaded, self.files, self.root, self.sources, self.offsets, problems, self.options, self.check
+            loaded, self.files, self.root, self.sources, self.offsets, problems, self.options, own, check=self.check
         )
 
     @staticmethod

@@ -11,8 +11,8 @@ from typing import Final
 
 from unjucks_runtime.generator import frontmatter
 from unjucks_runtime.generator.errors import ParseError
-from unjucks_runtime.generator.load import TEMPLATE_SUFFIXES, decode
-from unjucks_runtime.generator.model import Tree
+from unjucks_runtime.generator.load import decode
+from unjucks_runtime.generator.model import TEMPLATE_SUFFIXES, Tree
 from unjucks_runtime.generator.yamlfile import parse_yaml
 
 CHANGE: Final = "change"  # does not work as it is

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Action as CatalogueAction
@@ -11,6 +11,7 @@ from unjucks_api.render_protocol import Problem, Variable
 from unjucks_runtime.generator.errors import GenerationError
 from unjucks_runtime.generator.frontmatter import Frontmatter
 
+TEMPLATE_SUFFIXES: Final = (".njk", ".nunjucks")
 Tree = Mapping[str, tuple[bytes, int]]  # path -> (content, mode)
 
 

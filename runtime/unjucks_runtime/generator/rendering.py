@@ -92,7 +92,12 @@ class Renderer:
         where = error.template or name
         place = self.texts.places.get(where)
         if place is None:
-            line = (error.line or 0) + (self.texts.offsets.get(where, 0) if error.line else 0)
+            line = error.line or 0
+            if not line and isinstance(error, unjucks_engine.TemplateSyntaxError):
+                line = (
+                    self.texts.templates.get(where, "").rstrip().count("\n") + 1
+                )  # at the end: something is not closed
+            line += self.texts.offsets.get(where, 0) if line else 0
             place = Place(
                 f"{self.texts.root}/{where}" if where in self.texts.templates else where, line, error.column or 0
             )

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from unjucks_runtime.generator.errors import ParseError
 from unjucks_runtime.generator.frontmatter import Frontmatter, looks_like_frontmatter, parse, split
 from unjucks_runtime.generator.yamlfile import parse_yaml
@@ -97,7 +98,7 @@ class TestKeys:
             ("to: a\nskipIf: 'x %} y'", 3, "write it without {{ }}"),
             ("to: a\nforEach: models", 3, "forEach must be {item"),
             ("to: a\nforEach: {item: a-b, in: x}", 3, "no variable name"),
-            ("to: a\nforEach: {item: a, in: [1]}", 3, "must be an expression"),
+            ("to: a\nforEach: {item: a, in: 1}", 3, "must be a list, or an expression"),
             ("to: a\nto: b", 3, "stands twice"),
             ("to: a\nlineAt: 1\nat_line: 1", 4, "the same key"),
             ("- a", 2, "frontmatter is a map"),

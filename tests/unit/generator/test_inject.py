@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from unjucks_api.reasons import Reason
 from unjucks_runtime.generator.inject import Refusal, body_lines, contains, find_run, insert, marker_lines, merge_json
 
