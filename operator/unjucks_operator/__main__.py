@@ -3,6 +3,7 @@
     unjucks-operator --config FILE                      run until SIGTERM
     unjucks-operator --config FILE --check-config       say what is wrong with the configuration, and exit
     unjucks-operator --print-config [--output json]     the configuration in effect, every setting spelled out, secrets hidden
+    unjucks-operator db COMMAND                         set up, migrate or check the database (``database.command``)
 
 Must not: know any part of the operator but its assembly. Called by the container's entry point.
 """
@@ -39,7 +40,12 @@ EXIT_CODES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (see ``EXIT_CODES``)."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if list(given[:1]) == ["db"]:
+        from unjucks_operator.database import command
+
+        return command.main(given[1:])
+    options = _parser().parse_args(given)
     try:
         config = configuration.load(options.config)
     except ConfigError as error:
@@ -96,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="unjucks-operator",
         description="Runs the Unjucks operator until SIGTERM or SIGINT. SIGUSR1 switches debug logs on and off.",
         epilog=f"exit codes:\n{codes}\n\nEvery setting can also come from the environment, for example "
-        "UNJUCKS_RENDERER__IDLE_AFTER=5m.\nThe database's address is a secret: UNJUCKS_DATABASE_DSN.",
+        "UNJUCKS_RENDERER__IDLE_AFTER=5m.\nThe database's address is a secret: UNJUCKS_DATABASE_DSN.\nThe database's set-up: unjucks-operator db --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
