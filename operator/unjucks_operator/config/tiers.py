@@ -74,7 +74,7 @@ class RendererRange:
     """How many renderer pods a tenant has."""
 
     min: Count = 0
-    """Kept warm while nothing runs. Default 0: the first job after a pause waits for a pod to start (seconds)."""
+    """Kept warm while nothing runs. Default 0. With 0 the first job after a pause waits for a pod to start (seconds)."""
 
     max: AtLeastOne = 1
     """Most of them under load. Default 1. A Tenant may ask for fewer, never for more."""
