@@ -145,6 +145,14 @@ class Generator(Statements, Expressions):
             return f"C.get({name!r}, U)"
         return f"(C.get({name!r}, U) if B else lookup(F, C, {name!r}))"
 
+    def step(self, node: nodes.Symbol, op: str) -> str:
+        found = self.scopes[-1].get(node.value)
+        if self.function.kind != "caller" or self.function.scope_base == 0:
+            found = self.compile_time(node.value)
+        if found is None:
+            raise TemplateSyntaxError("two signs cannot follow each other", self.name or "", prefix="SyntaxError: ")
+        return f"({found} := {'number_sum' if op == '++' else 'subtract'}(rt, {found}, 1))"
+
     def loop_field(self, name: str) -> Code | None:
         if self.compile_time("loop") is not None or "loop" in self.function.part.assigned:
             return None

@@ -44,7 +44,7 @@ _NAMESPACE: dict[str, Any] = {
         name: getattr(ops, name)
         for name in (
             "add", "add_all", "concat", "contains", "divide", "floor_divide", "greater", "greater_equal", "less", "less_equal",
-            "loose_equal", "modulo", "multiply", "negative", "power", "strict_equal", "subtract", "text", "to_number", "truth",
+            "loose_equal", "modulo", "multiply", "negative", "number_sum", "power", "strict_equal", "subtract", "text", "to_number", "truth",
         )
     },
     **{
@@ -246,6 +246,7 @@ class Environment:
 
     def _locate(self, error: TemplateError, traceback: TracebackType | None) -> TemplateError:
         """Fills in the place in the template from the innermost frame of generated code."""
+        error.message = well_formed(error.message)
         if error.line:
             return error
         found_name = ""

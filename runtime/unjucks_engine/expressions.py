@@ -48,6 +48,10 @@ class Expressions:
         """Code for ``loop.name`` from plain counters, or None."""
         raise NotImplementedError
 
+    def step(self, node: Any, op: str) -> str:
+        """Code for two equal signs before an operand, which JavaScript takes as ``++`` or ``--``."""
+        raise NotImplementedError
+
     def caller(self, node: nodes.Caller) -> str:
         """Writes the function of a call block before the statement; returns its name."""
         raise NotImplementedError
@@ -86,6 +90,8 @@ class Expressions:
             if op == "!":
                 return f"(not {self._truth(self._tree(tree[1], True))})", "bool"
             code, kind = self._tree(tree[1])
+            if op in ("++", "--"):
+                return self.step(tree[1], op), "any"
             if op == "neg":
                 return f"negative(rt, {code})", "any"
             return (code, kind) if kind == "int" else (f"to_number(rt, {code})", "any")
@@ -160,7 +166,7 @@ class Expressions:
                     if value is None or isinstance(value, bool):
                         if value is True and other_kind == "bool":
                             return (other if same else f"(not {other})"), "bool"
-                        return f"({other} {'is' if same else 'is not'} {value!r})", "bool"
+                        return _identity(other, f"{'is' if same else 'is not'} {value!r}"), "bool"
                     if isinstance(value, str):
                         return f"({other} {'==' if same else '!='} {value!r})", "bool"
             code = f"strict_equal({left}, {right})"
@@ -330,11 +336,16 @@ class Expressions:
             joined = "".join(number_text(item.value) for item in node.args)
             args = [joined.lstrip("0") or "0"]
         if node.name in _INLINE_TESTS:
-            return f"({left} {_INLINE_TESTS[node.name]})", "bool"
+            return _identity(left, _INLINE_TESTS[node.name]), "bool"
         if node.name not in self.env.tests:
             return f"(rt.test({node.name!r})(rt, {', '.join([left, *args])}))", "bool"
         key = self.constant(self.env.tests[node.name])
         return f"{key}(rt, {', '.join([left, *args])})", "bool"
+
+
+def _identity(code: str, test: str) -> str:
+    """``code is …``; Python warns when a literal stands there, so that is put into a list first."""
+    return f"([{code}][0] {test})" if code[0] in "0123456789'\"" else f"({code} {test})"
 
 
 def call_name(node: Any) -> str:

@@ -228,7 +228,7 @@ def urlencode(rt: Render, value: Any = U, *_: Any) -> str:
     if type(value) is str:
         return _component(rt, value)
     if type(value) is list:
-        pairs = [_pair(item) for item in value]
+        pairs = [_pair(rt, item) for item in value]
     elif isinstance(value, dict):
         pairs = list(value.items())
     elif type(value) is Safe:
@@ -239,10 +239,12 @@ def urlencode(rt: Render, value: Any = U, *_: Any) -> str:
     return rt.joined(["&".join(f"{_component(rt, key)}={_component(rt, item)}" for key, item in pairs)])
 
 
-def _pair(item: Any) -> tuple[Any, Any]:
-    if type(item) is str or type(item) is list:
-        return (item[0] if item else U), (item[1] if len(item) > 1 else U)
-    raise type_error("undefined is not iterable")
+def _pair(rt: Render, item: Any) -> tuple[Any, Any]:
+    from unjucks_engine.member import member
+
+    if item is None or item is U:
+        raise type_error("Cannot read properties of undefined")
+    return member(rt, item, 0), member(rt, item, 1)
 
 
 _PUNCTUATION = re.compile("(?:\\(|<|&lt;)?([^\n\r\u2028\u2029]*?)(?:\\.|,|\\)|\n|&gt;)?\\Z")

@@ -209,6 +209,11 @@ def concat(rt: Render, *parts: str) -> str:
     return "".join(parts)
 
 
+def number_sum(rt: Render, left: Any, right: int) -> Any:
+    """``left + right`` as numbers."""
+    return add(rt, to_number(rt, left), right)
+
+
 def subtract(rt: Render, left: Any, right: Any) -> int | float:
     """``left - right``."""
     if type(left) is int and type(right) is int:

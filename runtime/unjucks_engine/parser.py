@@ -171,6 +171,9 @@ class ExpressionParser:
                 node = nodes.Binary(node.pos, "in", node, self._is())
                 if invert:
                     node = nodes.Unary(node.pos, "not", node)
+            elif invert and self.peek() is None:
+                self._peeked = token
+                return node
             elif invert:
                 raise TemplateSyntaxError(
                     "pushToken: can only push one token on between reads", prefix="Error: "
@@ -306,10 +309,8 @@ class ExpressionParser:
                 if name[0] != "symbol":
                     got = "".join(name[1]) if isinstance(name[1], tuple) else name[1]
                     self.fail(f"expected name as lookup value, got {got}", name[2])
-                self._operand(node, pos)
                 node = nodes.LookupVal(pos, node, nodes.Literal(name[2], name[1]))
             elif kind == "left-paren":
-                self._operand(node, pos)
                 args = self.signature()
                 assert args is not None
                 node = nodes.FunCall(pos, node, args)
@@ -318,10 +319,7 @@ class ExpressionParser:
                 lookup = self._index(token) if self.slices else self._aggregate(token)
                 if len(lookup.items) > 1:
                     self.fail("invalid index")
-                if not lookup.items:
-                    self.fail("an index is missing between the brackets", pos)
-                self._operand(node, pos)
-                node = nodes.LookupVal(pos, node, lookup.items[0])
+                node = nodes.LookupVal(pos, node, lookup.items[0] if lookup.items else None)
             else:
                 break
             count += 1
@@ -356,10 +354,6 @@ class ExpressionParser:
                 self._peeked, self.lexer.pos = failed
                 raise error from None
             return nodes.Array(opening[2], [nodes.Slice(opening[2], *parts)])
-
-    def _operand(self, node: Any, pos: int) -> None:
-        if node is None:
-            self.fail("a value is missing before this", pos)
 
     def signature(self, tolerant: bool = False) -> nodes.Nodes | None:
         """Arguments or parameters in parentheses; keywords are gathered in a last ``KeywordArgs``."""

@@ -7,7 +7,7 @@ Called by the code generator; the result is a tree of tuples ``(operator, …)``
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from unjucks_engine import nodes
 from unjucks_engine.errors import TemplateSyntaxError
@@ -146,8 +146,10 @@ class _Grouper:
         if not isinstance(token, str):
             return token
         if token != "!" and self.tokens[self.index] == token:
-            self._fail("two signs cannot follow each other")
+            # Two signs without a blank are one operator, and that needs something it can assign to.
+            self.index += 1
+            operand = self._operand()
+            if not isinstance(operand, nodes.Symbol):
+                raise TemplateSyntaxError("two signs cannot follow each other", prefix="SyntaxError: ")
+            return ("++" if token == "pos" else "--", operand)
         return (token, self._operand())
-
-    def _fail(self, message: str) -> NoReturn:
-        raise TemplateSyntaxError(message, prefix="SyntaxError: ")

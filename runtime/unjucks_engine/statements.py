@@ -211,14 +211,14 @@ class Parser(ExpressionParser):
         return nodes.Output(pos, [call])
 
     def _with_context(self) -> bool | None:
-        token = self.need()
+        token = self.peek()
         result = None
         if self.skip_symbol("with"):
             result = True
         elif self.skip_symbol("without"):
             result = False
         if result is not None and not self.skip_symbol("context"):
-            self.fail("parseFrom: expected context after with/without", token[2])
+            self.fail("parseFrom: expected context after with/without", token[2] if token is not None else None)
         return result
 
     def _import(self, name: str, pos: int) -> Any:

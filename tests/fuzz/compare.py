@@ -1,0 +1,67 @@
+"""What counts as the same result of two engines, and which differences are known and documented."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from unjucks_engine import LimitExceeded, TemplateError
+from unjucks_engine.conformance import render
+
+#: Messages that come from the JavaScript engine, not from Nunjucks.
+_ENGINE = re.compile(
+    r"\b(SyntaxError|TypeError|RangeError|ReferenceError|InternalError|URIError|Cannot read propert|is not a function|is not iterable)"
+)
+#: Nunjucks wrote malformed JavaScript, ran out of stack or lost an error: any result will do.
+_ARTIFACT = re.compile(
+    r"SyntaxError: |ReferenceError: |Maximum call stack|Cannot read properties of (null|undefined) \(reading '(typename|children|charAt|"
+    r"split|value|lastIndexOf|lineno|type|colno)'\)|charAt is not a function|this\.blocks\[name\]\.push|no answer|no text|process died|"
+    r"Cannot set properties|is not defined|Cannot destructure|'in' operator to search for 'length'|Invalid (string|array) length"
+)
+#: Text of functions and other insides of the other engine.
+_INSIDE = re.compile(r"function\s*\w*\s*\(|\[native code\]|=> \{|\(\.\.\.args\)|=&gt; \{")
+
+
+def ours(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Our result for a case, in the oracle's form; ``internal`` marks an error that is a defect in any case."""
+    context = json.loads(json.dumps(case.get("context") or {}))
+    try:
+        text = render(case.get("template"), case.get("templates") or {}, case.get("entry"), context, case.get("options") or {})
+    except TemplateError as error:
+        return {"error": str(error), "internal": "internal error" in error.message, "limit": isinstance(error, LimitExceeded)}
+    return {"text": text}
+
+
+def _last(message: str) -> str:
+    return message.rsplit("\n", 1)[-1].strip()
+
+
+def _units(text: str) -> bytes:
+    return text.encode("utf-16-le", "surrogatepass")
+
+
+def difference(case: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """Why the results differ, or None. Known and documented differences do not count."""
+    if mine.get("internal"):
+        return f"internal error: {mine['error']}"
+    if "error" in theirs:
+        message = theirs["error"]
+        if _ARTIFACT.search(message) or mine.get("limit"):
+            return None
+        if "text" in mine:
+            return f"they fail, we do not: {_last(message)}"
+        if not _ENGINE.search(message) or "Unable to call" in message or "resolved to undefined" in message:
+            if _last(message) != _last(mine["error"]):
+                return f"other message: theirs {_last(message)!r}, ours {_last(mine['error'])!r}"
+        return None
+    if _INSIDE.search(theirs["text"]):
+        return None
+    if "error" in mine and "missing ) after argument list" in mine["error"]:
+        return None  # several arguments of a test, which Nunjucks pastes together without commas
+    if "error" in mine:
+        return None if mine.get("limit") else f"we fail, they do not: {_last(mine['error'])}"
+    if _units(mine["text"]) != _units(theirs["text"]):
+        return "other text"
+    return None
