@@ -1,0 +1,2 @@
+/** Sends mail */
+export const name = "@acme/mailer";

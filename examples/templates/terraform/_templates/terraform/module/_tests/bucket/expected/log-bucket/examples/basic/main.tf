@@ -1,0 +1,10 @@
+module "log_bucket" {
+  source = "../.."
+  name = "example"
+  token = var.token
+}
+
+variable "token" {
+  type      = string
+  sensitive = true
+}

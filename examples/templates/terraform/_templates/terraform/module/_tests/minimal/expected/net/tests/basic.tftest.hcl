@@ -1,0 +1,8 @@
+mock_provider "google" {}
+
+run "plans" {
+  command = plan
+
+  variables {
+  }
+}
