@@ -77,6 +77,7 @@ LABEL org.opencontainers.image.title="unjucks-postgres" \
       org.opencontainers.image.version="${VERSION}"
 COPY docker/passwd /etc/passwd
 COPY docker/postgres-entrypoint.sh /usr/local/bin/postgres-entrypoint
+COPY docker/bootstrap.sql /usr/local/share/unjucks/bootstrap.sql
 USER 65532:65532
 WORKDIR /
 ENTRYPOINT ["/bin/sh", "/usr/local/bin/postgres-entrypoint"]

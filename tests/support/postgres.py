@@ -57,7 +57,7 @@ def unprivileged_user() -> pwd.struct_passwd | None:
 
 def run_as(user: pwd.struct_passwd | None) -> list[str]:
     """The command prefix that changes to ``user``; the process gets SIGINT (fast shutdown) when we die."""
-    prefix = ["setpriv"]
+    prefix = [shutil.which("setpriv") or "setpriv"]  # absolute: a caller may give the child another PATH
     if threading.current_thread() is threading.main_thread():
         prefix += ["--pdeathsig", "INT"]  # it is the end of the *thread* that counts
     if user is not None:
