@@ -5,13 +5,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from unjucks_api.conditions import ConditionType, find_condition
+from unjucks_api.v1alpha1.common import Object
+from unjucks_api.v1alpha1.fitting import fit_status
+from unjucks_api.v1alpha1.generation_job import GenerationJob
+from unjucks_api.v1alpha1.template_registry import TemplateRegistry
+from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.engine.store import ResourceStore
 from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.kube.events import EventRecorder
-from unjucks_operator.kube.resources import Resource
+from unjucks_operator.kube.resources import GENERATION_JOB, TEMPLATE_REGISTRY, TENANT, Resource
 
 _log = logging.getLogger(__name__)
 
+_MODELS: dict[Resource, type[Object]] = {
+    TENANT: Tenant,
+    TEMPLATE_REGISTRY: TemplateRegistry,
+    GENERATION_JOB: GenerationJob,
+}
 # Reasons that belong to every ordinary life and are no warning although Ready is not true.
 _ORDINARY = frozenset(
     {
@@ -45,6 +55,7 @@ class StatusWriter:
         Raises Conflict when somebody wrote the object since ``body`` was read: the run is repeated on the new state.
         """
         before = body.get("status") or {}
+        status = fit_status(_MODELS[resource], status)
         if before == status:
             return body
         metadata = body["metadata"]

@@ -31,7 +31,7 @@ from unjucks_operator.kube.config import from_kubeconfig
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATOR_USER = "unjucks-operator"
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 QUICK_LEASE = {"leaseDuration": 2, "renewDeadline": 1.4, "retryPeriod": 0.3}
 
 

@@ -304,7 +304,7 @@ class DatabaseStatus(Model):
     role: Word = Field(
         default="", description="PostgreSQL role that is the tenant's identity; made from the Tenant's UID."
     )
-    state: Word = Field(default="", description="State of the identity: Ready, Pending, Disabled, Locked or Dropped.")
+    state: Word = Field(default="", description="State of the identity: Ready, Pending or Disabled.")
 
 
 class RenderersStatus(Model):
@@ -312,7 +312,6 @@ class RenderersStatus(Model):
 
     ready: Count | None = Field(default=None, description="Renderers that answer.")
     desired: Count | None = Field(default=None, description="Renderers wanted now.")
-    queued: Count | None = Field(default=None, description="Jobs that wait for a renderer.")
 
 
 class TenantUsage(Model):

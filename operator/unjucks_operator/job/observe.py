@@ -4,10 +4,15 @@ import asyncio
 import base64
 from collections.abc import Mapping
 
+from unjucks_api.reasons import Reason
 from unjucks_api.v1alpha1.generation_job import GenerationJob, VariablesKind
+from unjucks_operator.errors import Terminal
 from unjucks_operator.job.variables import SourceKey
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import CONFIG_MAP, SECRET
+
+_FORBIDDEN_TYPES = frozenset({"kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"})
+"""Whoever may create jobs must not read through them what lets one act as somebody else in the cluster."""
 
 
 async def read_sources(api: KubeApi, job: GenerationJob) -> dict[SourceKey, Mapping[str, str] | None]:
@@ -26,6 +31,11 @@ async def _read(api: KubeApi, namespace: str, key: SourceKey) -> Mapping[str, st
         manifest = await api.get(SECRET, name, namespace)
         if manifest is None:
             return None
+        if manifest.get("type") in _FORBIDDEN_TYPES:
+            raise Terminal(
+                f"Secret {name} is of type {manifest['type']}: credentials of the cluster are no variables",
+                reason=Reason.VARIABLES_INVALID,
+            )
         decoded: dict[str, str] = {}
         for item, data in (manifest.get("data") or {}).items():
             try:

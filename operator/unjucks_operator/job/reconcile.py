@@ -49,6 +49,16 @@ QUIET_SECONDS = 1.0
 """A run that ends within this time writes its status once, at the end."""
 
 
+def _told(job: GenerationJob, error: RenderFailure) -> Terminal:
+    """The failure in the words of the job: its own timeout is no limit of the platform's."""
+    if error.limit != "time":
+        return error
+    return Terminal(
+        f"the run did not end within {job.timeout_seconds} s (spec.timeout): {error.message}",
+        reason=Reason.DEADLINE_EXCEEDED,
+    )
+
+
 class JobReconciler:
     """The reconcile function of GenerationJobs, with what it needs. Remembers nothing that cannot be lost."""
 
@@ -160,7 +170,7 @@ class JobReconciler:
             status = compute_succeeded(job, run, progress, reason=reason, now=self._now())
         except RenderFailure as error:
             place_in_template = Place(error.path, error.line, error.column, error.limit)
-            status = self._failed(job, run, progress, error, place_in_template)
+            status = self._failed(job, run, progress, _told(job, error), place_in_template)
         except Terminal as error:
             status = self._failed(job, run, progress, error, place_in_template)
         except Retryable as error:

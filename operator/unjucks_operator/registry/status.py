@@ -33,6 +33,8 @@ _KEPT = (
     "lastHandledRequestedAt",
 )
 
+_SWITCHES = frozenset({ConditionType.SUSPENDED, ConditionType.PAUSED, ConditionType.RECONCILING})
+
 
 def compute_ingested(
     registry: TemplateRegistry, analysis: AnalyzeResponse, verdict: Verdict, version: str, *, now: datetime
@@ -87,19 +89,20 @@ def compute_failed(
 
 def compute_kept(registry: TemplateRegistry, *, suspended: bool, now: datetime) -> dict[str, Any]:
     """The status when nothing was to be read: as before, at this generation, with the switches shown."""
-    switches = (ConditionType.SUSPENDED, ConditionType.PAUSED, ConditionType.RECONCILING)
-    conditions = [
-        Condition(ConditionType(item["type"]), item["status"], Reason(item["reason"]), item.get("message", ""))
-        for item in registry.status.get("conditions") or ()
-        if item["type"] not in switches
+    previous = registry.status.get("conditions") or ()
+    # As they stand, also those that another version of the operator wrote; only the generation moves on.
+    kept = [
+        {**item, "observedGeneration": registry.generation} for item in previous if item.get("type") not in _SWITCHES
     ]
-    if not conditions:
+    conditions: list[Condition] = []
+    if not kept:
         conditions.append(Condition(ConditionType.READY, "False", Reason.SUSPENDED, "never read"))
     if suspended:
         conditions.append(
             Condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: the source is not read")
         )
-    return _with_conditions(registry, _kept(registry), conditions, now)
+    added = merge_conditions(previous, conditions, generation=registry.generation, now=now)
+    return {**_kept(registry), "observedGeneration": registry.generation, "conditions": [*kept, *added]}
 
 
 def _kept(registry: TemplateRegistry) -> dict[str, Any]:

@@ -186,7 +186,9 @@ def _facts(scope: Scope, observed: Observed) -> dict[str, Any]:
         "database": {"mode": mode},
     }
     if observed.database_role:
-        facts["database"]["role"] = observed.database_role
+        facts["database"] |= {"role": observed.database_role, "state": "Ready"}
+    else:
+        facts["database"]["state"] = "Disabled" if mode == DatabaseMode.NONE else "Pending"
     return facts
 
 
