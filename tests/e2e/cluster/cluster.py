@@ -105,8 +105,8 @@ def _snapshotter(state: Path) -> str:
 
 def up(name: str = DEFAULT_NAME) -> Cluster:
     """Start the cluster, or return at once when it runs; removes the remains of one that was killed."""
-    packages.require_root("a cluster without Docker")
     packages.ensure(packages.CLUSTER, "a cluster without Docker")
+    packages.require_root("a cluster without Docker")
     programs = golang.components()
     with _lock(name):
         settings = Settings.load(name)

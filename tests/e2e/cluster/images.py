@@ -26,6 +26,7 @@ REGISTRY: Final = "unjucks.local"  # resolves nowhere: images are loaded, never 
 NAMES: Final = ("base", "operator", "renderer", "postgres")
 _DOCKER_PYTHON: Final = "3.11"  # of the Dockerfile's default BASE_IMAGE
 _KEPT: Final = 3
+_MOST_LAYERS: Final = 200  # then buildah's storage is emptied; the next build is a cold one, about a minute
 # Which packages are in which image; docker/install.py removes the others.
 _CONTENT: Final[dict[str, dict[str, set[str]]]] = {
     "operator": {"operator": {"unjucks_api", "unjucks_operator"}},
@@ -98,9 +99,10 @@ def build(names: Iterable[str] = (), *, docker: bool = False) -> dict[str, Image
 
 def _build_all(source: Path, chosen: dict[str, Image], *, docker: bool) -> None:
     if not docker:
-        packages.require_root("building images without Docker")
         packages.ensure(packages.IMAGES, "building images without Docker")
+        packages.require_root("building images without Docker")
     with locked(paths.cache() / "images" / "build.lock", "it is building images"):
+        _trim_storage()
         try:
             for image in chosen.values():
                 if not image.archive.exists():
@@ -167,6 +169,14 @@ def _driver(storage: Path) -> str:
         ["stat", "-f", "-c", "%T", str(storage)], capture_output=True, text=True, check=True
     ).stdout.strip()
     return "vfs" if kind == "overlayfs" else "overlay"
+
+
+def _trim_storage() -> None:
+    """Every changed build leaves layers in buildah's storage; start afresh now and then."""
+    layers = paths.cache() / "buildah" / "root" / "overlay"
+    if layers.is_dir() and len(os.listdir(layers)) > _MOST_LAYERS:
+        with step("emptying the image build cache"):
+            subprocess.run(["rm", "-rf", "--one-file-system", str(paths.cache() / "buildah")], check=True)
 
 
 def _buildah_build(image: Image, folder: Path) -> None:

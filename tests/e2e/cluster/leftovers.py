@@ -137,11 +137,12 @@ def processes_in_namespace_of(pid: int) -> dict[int, str]:
 
 
 def start_time(pid: int) -> str:
-    """When a process began, in clock ticks since boot; empty when it is gone."""
+    """When a process began, in clock ticks since boot; empty when it is gone or only waits for its parent (a zombie)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if values[0] in "ZX" else values[19]
 
 
 def main() -> int:
