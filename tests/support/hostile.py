@@ -22,6 +22,7 @@ import orjson
 
 from unjucks_api.render_protocol import RenderResponse
 from unjucks_runtime.renderer import child
+from unjucks_runtime.renderer.tasks import Loaded
 from unjucks_runtime.renderer.wire import Kind, TaskHeader
 
 PROGRAM = (
@@ -188,15 +189,15 @@ def act(text: str) -> str:
     raise ValueError(f"no such action: {text}")
 
 
-def handle(header: TaskHeader, tree: bytes, request: bytes) -> bytes:
+def handle(header: TaskHeader, tree: bytes, request: bytes, loaded: Loaded | None) -> bytes:
     """The task of a child of a hostile pool or renderer."""
     if header.kind is Kind.LOAD:
         return act(request.decode()).encode()
     if header.kind is not Kind.RENDER:
-        return child.perform(header, tree, request, None)
+        return child.perform(header, tree, request, loaded)
     task = orjson.loads(request)
     if "do" not in task["variables"]:
-        return child.perform(header, tree, request, None)
+        return child.perform(header, tree, request, loaded)
     said = act(task["variables"]["do"])
     if said == "%%%":
         return b"%%%"
@@ -211,7 +212,7 @@ def main() -> None:
     from unjucks_runtime.renderer import __main__ as renderer
     from unjucks_runtime.renderer.workers import WorkerPool
 
-    renderer.WorkerPool = functools.partial(WorkerPool, program=PROGRAM)  # type: ignore[assignment, misc]
+    setattr(renderer, "WorkerPool", functools.partial(WorkerPool, program=PROGRAM))  # noqa: B010  not exported
     renderer.main()
 
 

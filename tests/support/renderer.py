@@ -46,6 +46,7 @@ class RendererProcess:
     health_port: int
     certificates: Path
     logs: list[dict[str, Any]] = field(default_factory=list)
+    serving: bool = False
 
     @property
     def pid(self) -> int:
@@ -115,7 +116,7 @@ async def running_renderer(
     try:
         async with asyncio.timeout(START_SECONDS):
             await serving.wait()
-        if process.returncode is not None or renderer.port == 0:
+        if not renderer.serving:
             raise RuntimeError(f"the renderer ended with {await process.wait()}: {renderer.logs}")
         yield renderer
     finally:
@@ -136,6 +137,7 @@ async def _read_logs(renderer: RendererProcess, serving: asyncio.Event) -> None:
             renderer.logs.append(entry)
             if entry.get("message") == "serving":
                 renderer.port = int(entry["port"])
+                renderer.serving = True
                 serving.set()
     finally:
         serving.set()

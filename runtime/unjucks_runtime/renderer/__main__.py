@@ -82,6 +82,7 @@ class Listener:
         complained = ""
         while True:
             await asyncio.sleep(self._server.settings.reload_interval)
+            self._server.pool.reap_orphans()
             try:
                 await self.refresh()
                 complained = ""
@@ -126,6 +127,7 @@ async def serve(settings: Settings) -> None:
         await pool.start()
         await check_confinement(pool, settings)
         server = RendererServer(settings, pool, on_last_task=stopping.set)
+        stack.callback(server.warm.clear)
         runner = web.AppRunner(
             server.application(),
             access_log=None,

@@ -18,7 +18,7 @@ from unjucks_runtime.renderer.wire import (
     unpack_tree,
 )
 
-Handler = Callable[[TaskHeader, bytes, bytes], bytes]
+Handler = Callable[[TaskHeader, bytes, bytes, tasks.Loaded | None], bytes]
 
 CHANNEL = 3
 _DEVNULL_FDS = (0, 1, 2)
@@ -41,8 +41,8 @@ def keep_only(*descriptors: int) -> None:
     os.closerange(floor, 1 << 16)
 
 
-def run(prepared: tasks.Prepared | None, base_memory_bytes: int, parent: int, handler: Handler | None = None) -> None:
-    """Serve one task on descriptor 3, then exit. ``prepared``: a template set that an ancestor has parsed already.
+def run(loaded: tasks.Loaded | None, base_memory_bytes: int, parent: int, handler: Handler | None = None) -> None:
+    """Serve one task on descriptor 3, then exit. ``loaded``: an action that an ancestor has compiled already.
 
     ``handler`` replaces the task itself (the tests' way to run hostile code under the real confinement).
     """
@@ -52,13 +52,13 @@ def run(prepared: tasks.Prepared | None, base_memory_bytes: int, parent: int, ha
         confinement.die_with_parent(parent)
         os.setpriority(os.PRIO_PROCESS, 0, confinement.NICE)
         confinement.confine()
-        status = _serve(prepared, base_memory_bytes, handler)
+        status = _serve(loaded, base_memory_bytes, handler)
     finally:
         # No clean-up, no atexit, no traceback: nothing of this process is worth a flush.
         os._exit(status)
 
 
-def _serve(prepared: tasks.Prepared | None, base_memory_bytes: int, handler: Handler | None) -> int:
+def _serve(loaded: tasks.Loaded | None, base_memory_bytes: int, handler: Handler | None) -> int:
     head = read_exactly(CHANNEL, TASK_HEADER_BYTES)
     if head is None:
         return EXIT_NO_TASK
@@ -71,10 +71,7 @@ def _serve(prepared: tasks.Prepared | None, base_memory_bytes: int, handler: Han
         request = read_exactly(CHANNEL, header.request_bytes)
         if tree is None or request is None:
             return EXIT_BROKEN
-        if handler is not None:
-            reply = pack_reply(Kind.RESULT, handler(header, tree, request))
-        else:
-            reply = pack_reply(Kind.RESULT, perform(header, tree, request, prepared))
+        reply = pack_reply(Kind.RESULT, (handler or perform)(header, tree, request, loaded))
     except tasks.TaskFailure as failure:
         reply = pack_reply(Kind.FAILURE, failure.response.model_dump_json().encode())
     except MemoryError:
@@ -89,10 +86,10 @@ def _serve(prepared: tasks.Prepared | None, base_memory_bytes: int, handler: Han
     return EXIT_OK
 
 
-def perform(header: TaskHeader, tree: bytes, request: bytes, prepared: tasks.Prepared | None) -> bytes:
+def perform(header: TaskHeader, tree: bytes, request: bytes, loaded: tasks.Loaded | None) -> bytes:
     """The task itself; raises TaskFailure."""
     if header.kind is Kind.RENDER:
-        return tasks.render(request, prepared if prepared is not None else unpack_tree(tree))
+        return tasks.render(request, loaded if loaded is not None else unpack_tree(tree))
     if header.kind is Kind.ANALYZE:
         return tasks.analyze(request)
     if header.kind is Kind.PROBE:

@@ -53,11 +53,10 @@ def confine(*, open_files: int = 0, forking: bool = False) -> Layers:
     if not forking:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    machine = os.uname().machine
-    filtered = seccomp.supported(machine)
+    filtered = seccomp.supported(syscalls.MACHINE)
     if filtered:
         try:
-            syscalls.install_seccomp(seccomp.program(machine, forking=forking))
+            syscalls.install_seccomp(seccomp.program(syscalls.MACHINE, forking=forking))
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise

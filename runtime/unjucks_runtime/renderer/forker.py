@@ -58,6 +58,7 @@ class Forker:
 
     slots: dict[int, Slot] = field(default_factory=dict)
     dead: bool = False
+    _spare: Slot | None = None
     _loop: asyncio.AbstractEventLoop = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +66,22 @@ class Forker:
         self.ready = self._loop.create_future()
         self.control.setblocking(False)
         self._loop.add_reader(self.control.fileno(), self._readable)
+
+    def keep_spare(self) -> None:
+        """Have a child ready and waiting. Raises OSError when the zygote is gone."""
+        if self._spare is not None and self._spare.exited.done():
+            self._spare.channel.close()
+            self._spare = None
+        if self._spare is None:
+            self._spare = self.fork()
+
+    def take(self) -> Slot:
+        """A child for one task: the spare, or a new one; the next spare is on its way. Raises OSError when the zygote is gone."""
+        self.keep_spare()
+        slot, self._spare = self._spare, None
+        assert slot is not None
+        self.keep_spare()
+        return slot
 
     def fork(self, *, nested: bool = False) -> Slot:
         """Ask for a child (``nested``: a zygote of its own). Raises OSError when the zygote is gone."""
@@ -112,6 +129,9 @@ class Forker:
             self.ready.exception()  # fetched, so that nobody has to
         for slot in list(self.slots.values()):
             self._ended(slot, None)
+        if self._spare is not None:
+            self._spare.channel.close()
+            self._spare = None
         self.on_death()
 
     def _readable(self) -> None:

@@ -6,6 +6,7 @@ port. Started by ``__main__``; tests start it through that too.
 
 import asyncio
 import base64
+import hashlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -31,14 +32,18 @@ from unjucks_api.render_protocol import (
 )
 from unjucks_api.tree import PathRejectedError, check_path
 from unjucks_runtime.renderer import tls
+from unjucks_runtime.renderer.forker import Forker
+from unjucks_runtime.renderer.setting import setting_of
 from unjucks_runtime.renderer.settings import Settings
 from unjucks_runtime.renderer.trees import TreeCache
+from unjucks_runtime.renderer.warm import WarmSets
 from unjucks_runtime.renderer.wire import Kind, TaskHeader
 from unjucks_runtime.renderer.workers import Outcome, TaskFailed, WorkerPool, over
 
 log = logging.getLogger(__name__)
 
 _BODY_SECONDS = 30.0
+_LOAD_SECONDS = 30.0
 _RETRY_AFTER = "1"
 _MAX_ERRORS_SHOWN = 3
 
@@ -69,6 +74,7 @@ class RendererServer:
         self._last_task = asyncio.Event()
         self._on_last_task = on_last_task
         self._trees = TreeCache(settings.tree_cache)
+        self.warm = WarmSets(0 if settings.once else settings.warm_trees)
         self._tasks: set[asyncio.Task[Outcome]] = set()
 
     # --- applications ---------------------------------------------------------------------------------------------------
@@ -196,7 +202,7 @@ class RendererServer:
             if self.settings.once:
                 self.accepting = False
             try:
-                outcome = await self._perform(Kind.RENDER, limits, tree, _dump(rest))
+                outcome = await self._perform_warm(rest, tree)
                 answer = _validated(RenderResponse, outcome)
                 _check_bounds(answer, limits)
             except TaskFailed as failed:
@@ -223,7 +229,28 @@ class RendererServer:
             if self._last_task.is_set():
                 self._on_last_task()
 
-    async def _perform(self, kind: Kind, limits: Limits, tree: bytes, request: bytes) -> Outcome:
+    async def _perform_warm(self, task: RenderRequest, tree: bytes) -> Outcome:
+        """Render in a child of the zygote that has the action compiled, if there is one; else see to it that there will be."""
+        setting = _dump(setting_of(task))
+        key = hashlib.sha256(task.digest.encode() + b"\0" + setting).digest()
+        forker = self.warm.get(key)
+        if forker is not None:
+            try:
+                return await self._perform(Kind.RENDER, task.limits, b"", _dump(task), forker)
+            except TaskFailed as failed:
+                if not failed.response.retryable:
+                    raise
+                # The fault may be in the kept set: this one does without, and a task has no effect that would be there twice.
+                self.warm.discard(key)
+        outcome = await self._perform(Kind.RENDER, task.limits, tree, _dump(task))
+        limits = task.limits.model_copy(update={"wall_seconds": min(task.limits.wall_seconds, _LOAD_SECONDS)})
+        header = TaskHeader(Kind.LOAD, limits.cpu_seconds, limits.memory_bytes, len(tree), len(setting))
+        self.warm.used(key, lambda: self.pool.nest(header, tree, setting, limits=limits))
+        return outcome
+
+    async def _perform(
+        self, kind: Kind, limits: Limits, tree: bytes, request: bytes, forker: Forker | None = None
+    ) -> Outcome:
         header = TaskHeader(
             kind=kind,
             cpu_seconds=limits.cpu_seconds,
@@ -232,9 +259,7 @@ class RendererServer:
             request_bytes=len(request),
         )
         job = asyncio.create_task(
-            self.pool.run(
-                header, tree, request, limits=limits, reply_bound=min(MAX_RESPONSE_BYTES, _reply_bound(kind, limits))
-            )
+            self.pool.run(header, tree, request, limits=limits, reply_bound=_reply_bound(kind, limits), forker=forker)
         )
         self._tasks.add(job)
         job.add_done_callback(self._tasks.discard)
@@ -292,7 +317,7 @@ class RendererServer:
 def _reply_bound(kind: Kind, limits: Limits) -> int:
     """Bytes of a child's answer: base64 and JSON around what it may put out; the files' names and warnings on top."""
     content = limits.output_bytes if kind is Kind.RENDER else limits.source_bytes
-    return content * 4 // 3 + limits.files * 2048 + 4 * 1024 * 1024
+    return min(MAX_RESPONSE_BYTES, content * 4 // 3 + limits.files * 2048 + 4 * 1024 * 1024)
 
 
 def _check_bounds(answer: RenderResponse, limits: Limits) -> None:

@@ -12,6 +12,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.prctl.restype = ctypes.c_int
 
+MACHINE = os.uname().machine
+"""Asked once: a confined process cannot ask any more."""
+
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
@@ -43,7 +46,7 @@ def prctl(option: int, value: int = 0) -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability of this process, for good (nothing happens where there is none)."""
-    number = _CAPSET.get(os.uname().machine)
+    number = _CAPSET.get(MACHINE)
     if number is None:
         return
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)

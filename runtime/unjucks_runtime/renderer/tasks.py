@@ -31,7 +31,9 @@ from unjucks_runtime.generator.generate import generate
 from unjucks_runtime.generator.load import check_folder, load_tree
 from unjucks_runtime.generator.model import TemplateSet
 from unjucks_runtime.generator.options import Options
+from unjucks_runtime.generator.prepared import Prepared, prepare
 from unjucks_runtime.generator.result import Status
+from unjucks_runtime.renderer.setting import Setting, setting_of
 from unjucks_runtime.sources.archive import ArchiveLimits, unpack_tar_gz
 
 Tree = Mapping[str, tuple[bytes, int]]
@@ -50,18 +52,11 @@ class TaskFailure(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A template set that was parsed before the task came, with the options it was parsed with."""
+class Loaded:
+    """An action that was parsed and compiled before the task came."""
 
     template_set: TemplateSet
-    setting: "Setting"
-
-
-class Setting(BaseModel):
-    """What besides the tree decides how a set is parsed; ``LOAD`` tasks carry it."""
-
-    engine: EngineOptions = EngineOptions()
-    shared_schema: dict[str, Any] = {}
+    prepared: Prepared
 
 
 def _encoded(reason: Reason, message: str, limit: str) -> bytes:
@@ -116,7 +111,7 @@ def analyze(request: bytes) -> bytes:
     task = _parse(AnalyzeRequest, request)
     try:
         files = _below(_source_tree(task), task.path)
-        loaded = load_tree(files, options=_options(Setting(engine=task.engine, shared_schema=task.shared_schema)))
+        loaded = load_tree(files, options=Options(engine=task.engine, limits=task.limits))
     except GenerationError as error:
         raise failure(error) from None
     answer = AnalyzeResponse(
@@ -166,32 +161,32 @@ def _below(files: Tree, folder: str) -> dict[str, tuple[bytes, int]]:
 # --- render -----------------------------------------------------------------------------------------------------------------
 
 
-def prepare(files: Tree, setting: bytes) -> Prepared:
-    """Parse a tree once for many renders. ``setting`` is JSON of ``Setting``."""
+def load(files: Tree, setting: bytes) -> Loaded:
+    """Parse a tree and compile one action of it, once for many renders. ``setting`` is JSON of ``Setting``."""
     known = _parse(Setting, setting)
     try:
-        return Prepared(load_tree(files, options=_options(known), check=False), known)
+        options = Options(engine=known.engine, limits=known.limits)
+        template_set = load_tree(files, options=options, check=False)
+        prepared = prepare(template_set, template_set.action(known.generator, known.action), options)
     except GenerationError as error:
         raise failure(error) from None
+    prepared.compile()
+    return Loaded(template_set, prepared)
 
 
-def render(request: bytes, source: Tree | Prepared) -> bytes:
+def render(request: bytes, source: Tree | Loaded) -> bytes:
     """RenderRequest (without files) -> RenderResponse, both JSON; costs are filled in by the server."""
     task = _parse(RenderRequest, request)
     hide = _Redaction(task.variables, task.sensitive)
+    options = _run_options(task)
     try:
-        if isinstance(source, Prepared):
-            loaded = source.template_set
+        if isinstance(source, Loaded):
+            loaded, prepared = source.template_set, source.prepared
         else:
-            setting = Setting(engine=task.engine, shared_schema=task.shared_schema)
-            loaded = load_tree(source, options=_options(setting), check=False)
+            loaded, prepared = load_tree(source, options=options, check=False), None
+        base = _decode_tree(task.base)
         result = generate(
-            loaded,
-            task.generator,
-            task.action,
-            task.variables,
-            base=_decode_tree(task.base),
-            options=_run_options(task),
+            loaded, task.generator, task.action, task.variables, base=base, options=options, prepared=prepared
         )
     except GenerationError as error:
         refused = failure(error)
@@ -221,10 +216,6 @@ def render(request: bytes, source: Tree | Prepared) -> bytes:
         max_rss_bytes=0,
     )
     return _dump(answer)
-
-
-def _options(setting: Setting) -> Options:
-    return Options(engine=setting.engine)
 
 
 def _run_options(task: RenderRequest) -> Options:
@@ -329,8 +320,10 @@ def warm_up() -> None:
                 variables=variables,
                 engine=EngineOptions(undefined=undefined),
             )
-            try:
-                render(request.model_dump_json().encode(), tree)
-            except TaskFailure:
-                pass  # some of these are meant to fail
+            setting = setting_of(request).model_dump_json().encode()
+            for source in (tree, load(tree, setting)):
+                try:
+                    render(request.model_dump_json().encode(), source)
+                except TaskFailure:
+                    pass  # some of these are meant to fail
     gc.collect()

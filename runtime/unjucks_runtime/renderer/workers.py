@@ -114,7 +114,6 @@ class WorkerPool:
         self._scratch = tempfile.mkdtemp(prefix="unjucks-empty-")
         self._forker: Forker | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._spare: Slot | None = None
         self._available = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._died = asyncio.Event()
@@ -147,11 +146,18 @@ class WorkerPool:
             pass  # not ours to fight for
 
     async def run(
-        self, header: TaskHeader, tree: bytes, request: bytes, *, limits: Limits, reply_bound: int
+        self,
+        header: TaskHeader,
+        tree: bytes,
+        request: bytes,
+        *,
+        limits: Limits,
+        reply_bound: int,
+        forker: Forker | None = None,
     ) -> Outcome:
-        """One task in one fresh child. Raises TaskFailed; on cancellation the child is killed."""
+        """One task in one fresh child, forked by ``forker`` if given. Raises TaskFailed; on cancellation the child is killed."""
         begin = time.monotonic()
-        forker, slot = await self._take()
+        forker, slot = await self._take(forker)
         kills = memory_kills()
         try:
             try:
@@ -222,26 +228,51 @@ class WorkerPool:
             forker.close()
         return slot.exited.result() if slot.exited.done() else None
 
-    async def _take(self) -> tuple[Forker, Slot]:
+    async def nest(self, header: TaskHeader, tree: bytes, setting: bytes, *, limits: Limits) -> Forker:
+        """A zygote that has parsed ``tree`` already. Raises TaskFailed when it does not get there within the limits."""
+        base = await self._base()
+        slot = base.fork(nested=True)
+        control = slot.nested_control
+        assert control is not None
+        forker: Forker | None = None
+        try:
+            async with asyncio.timeout(limits.wall_seconds):
+                answer = await self._converse(slot, header, tree, setting, 0)
+                if answer is None:
+                    raise lost("the template set could not be kept parsed")
+                forker = Forker(control, lambda: base.kill(slot))
+                await forker.ready
+                forker.keep_spare()
+                return forker
+        except BaseException as error:
+            base.kill(slot)
+            if forker is None:
+                control.close()
+            else:
+                forker.close()
+            if isinstance(error, TimeoutError | FrameError | OSError):
+                raise lost(f"the template set could not be kept parsed: {error}") from error
+            raise
+        finally:
+            slot.channel.close()
+
+    async def _base(self) -> Forker:
         try:
             async with asyncio.timeout(_SPARE_SECONDS):
                 await self._available.wait()
         except TimeoutError:
             raise lost("the renderer cannot start worker processes at the moment") from None
-        forker = self._forker
-        assert forker is not None
+        assert self._forker is not None
+        return self._forker
+
+    async def _take(self, forker: Forker | None) -> tuple[Forker, Slot]:
+        if forker is None or forker.dead:
+            forker = await self._base()
         try:
-            slot, self._spare = self._spare, None
-            if slot is not None and slot.exited.done():
-                slot.channel.close()
-                slot = None
-            if slot is None:
-                slot = forker.fork()
-            self._spare = forker.fork()
+            return forker, forker.take()
         except OSError:
             forker.close()
             raise lost("the renderer lost its worker process; the task can be run again") from None
-        return forker, slot
 
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -259,7 +290,7 @@ class WorkerPool:
             async with asyncio.timeout(_READY_SECONDS):
                 self.engine_version = await forker.ready
             self._forker = forker
-            self._spare = forker.fork()
+            forker.keep_spare()
         except (TimeoutError, OSError) as error:
             forker.close()
             await self._bury()
@@ -268,9 +299,6 @@ class WorkerPool:
 
     def _on_death(self) -> None:
         self._available.clear()
-        if self._spare is not None:
-            self._spare.channel.close()
-            self._spare = None
         self._died.set()
 
     async def _supervise(self) -> None:
@@ -294,11 +322,21 @@ class WorkerPool:
         process = self._process
         if process is None:
             return
+        process.kill()  # its control socket is closed already; this is for one that hangs
         for _ in range(200):
             if process.poll() is not None:
                 break
             await asyncio.sleep(0.01)
-        else:
-            process.kill()
-            process.wait()
         self._process = None
+
+    def reap_orphans(self) -> None:
+        """As process 1 of a container: reap processes whose own parent is gone, so that none stays as a zombie."""
+        if os.getpid() != 1:
+            return
+        try:
+            while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if self._process is not None and found.si_pid == self._process.pid:
+                    return  # the supervisor's
+                os.waitpid(found.si_pid, 0)
+        except ChildProcessError:
+            pass  # there are none

@@ -24,7 +24,6 @@ MESSAGE_BYTES = 4096
 _NESTED_OPEN_FILES = 64
 _OOM_SCORE = 500  # the kernel should take a child or a zygote before it takes the server
 _CONTROL_AFTER_NEST = child.CHANNEL + 1
-_STATM_AFTER_NEST = child.CHANNEL + 2
 
 
 @dataclass(slots=True)
@@ -32,7 +31,7 @@ class Zygote:
     """One forking process. ``handler`` is None in production; see ``child.run``."""
 
     control: socket.socket
-    prepared: tasks.Prepared | None = None
+    loaded: tasks.Loaded | None = None
     handler: child.Handler | None = None
     statm: int = -1
     """An open /proc/self/statm: a confined zygote cannot open it any more."""
@@ -43,11 +42,17 @@ class Zygote:
     children: dict[int, int] = field(default_factory=dict)
     """Process id -> the number that the server gave."""
 
+    wake: int = field(init=False)
+    """Readable when a child has ended. Made here and not in ``serve``: a confined zygote could not."""
+
+    def __post_init__(self) -> None:
+        self.wake, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
     def serve(self) -> None:
         """Fork on demand until the server closes the control socket."""
-        wake, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        wake = self.wake
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(wake, select.POLLIN)
@@ -88,7 +93,7 @@ class Zygote:
                 if message["op"] == "nest":
                     _become_nested(descriptors[0], descriptors[1], base, me, self.handler)
                 child.keep_only(descriptors[0])
-                child.run(self.prepared, base, me, self.handler)
+                child.run(self.loaded, base, me, self.handler)
             finally:
                 os._exit(child.EXIT_BROKEN)
         for descriptor in descriptors:
@@ -121,8 +126,9 @@ class Zygote:
 
 def _become_nested(channel: int, control: int, base: int, parent: int, handler: child.Handler | None) -> NoReturn:
     """Read a LOAD task from the channel, parse its tree, then be a zygote on ``control`` until that is closed."""
+    child.keep_only(channel, control)
     statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-    child.keep_only(channel, control, statm)
+    zygote = Zygote(socket.socket(fileno=_CONTROL_AFTER_NEST), statm=statm, handler=handler)
     os.setsid()
     confinement.die_with_parent(parent)
     confinement.confine(open_files=_NESTED_OPEN_FILES, forking=True)
@@ -134,7 +140,7 @@ def _become_nested(channel: int, control: int, base: int, parent: int, handler: 
     # Only for the parsing, hence soft: the children set hard limits of their own, and the server's clock holds anyway.
     confinement.limit_softly(memory_bytes=base + header.memory_bytes, cpu_seconds=header.cpu_seconds)
     try:
-        prepared = tasks.prepare(unpack_tree(tree), request)
+        zygote.loaded = tasks.load(unpack_tree(tree), request)
     except (tasks.TaskFailure, MemoryError, RecursionError):
         # The server falls back to children that parse for themselves; they say what is wrong.
         os._exit(child.EXIT_BROKEN)
@@ -144,8 +150,7 @@ def _become_nested(channel: int, control: int, base: int, parent: int, handler: 
     gc.freeze()
     child.write_all(child.CHANNEL, pack_reply(Kind.RESULT, b""))
     os.close(child.CHANNEL)
-    with socket.socket(fileno=_CONTROL_AFTER_NEST) as channel_to_server:
-        Zygote(channel_to_server, prepared=prepared, handler=handler, statm=_STATM_AFTER_NEST).serve()
+    zygote.serve()
     os._exit(0)
 
 
@@ -161,10 +166,9 @@ def main(control: int, handler: child.Handler | None = None) -> None:
         pass  # a hint only; some sandboxes have no such file
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     os.environ.clear()
-    machine = os.uname().machine
-    if seccomp.supported(machine):  # kept from here on, so that no child has to make them
-        seccomp.program(machine)
-        seccomp.program(machine, forking=True)
+    if seccomp.supported(syscalls.MACHINE):  # kept from here on, so that no child has to make them
+        seccomp.program(syscalls.MACHINE)
+        seccomp.program(syscalls.MACHINE, forking=True)
     tasks.warm_up()
     gc.collect()
     gc.freeze()

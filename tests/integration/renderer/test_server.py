@@ -82,7 +82,12 @@ async def renderer(authority: Authority, tmp_path_factory: pytest.TempPathFactor
     """A renderer whose children obey the variable ``do``."""
     folder = tmp_path_factory.mktemp("renderer")
     async with running_renderer(
-        UID, authority, folder, program=HOSTILE, environment=ENVIRONMENT, arguments=["--max-tasks", "2"]
+        UID,
+        authority,
+        folder,
+        program=HOSTILE,
+        environment=ENVIRONMENT,
+        arguments=["--max-tasks", "2", "--warm-trees", "0"],
     ) as process:
         yield process
 
@@ -111,7 +116,7 @@ async def serving(
     authority: Authority, folder: Path, *arguments: str, **options: Any
 ) -> AsyncIterator[tuple[RendererProcess, RendererClient]]:
     """A hostile renderer of the test's own, and its client."""
-    options = {"program": HOSTILE, "environment": ENVIRONMENT, "arguments": arguments} | options
+    options = {"program": HOSTILE, "environment": ENVIRONMENT, "arguments": ["--warm-trees", "0", *arguments]} | options
     async with (
         running_renderer(UID, authority, folder, **options) as renderer,
         connected(renderer, authority) as client,
@@ -642,14 +647,12 @@ async def test_a_start_that_cannot_work_ends_with_2_and_one_reason(
     authority: Authority, tmp_path: Path, what: str
 ) -> None:
     leaf = authority.issue_server(names.renderer_identity("other" if what == "other tenant" else UID), NOW)
-    taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = taken.sockets[0].getsockname()[1] if what == "port taken" else 0
     arguments = ["--certificates", str(tmp_path / "nothing")] if what == "no folder" else []
-    with pytest.raises(RuntimeError, match="ended with 2"):
-        async with running_renderer(UID, authority, tmp_path, leaf=leaf, port=port, arguments=arguments):
-            pytest.fail("it must not start")
-    taken.close()
-    await taken.wait_closed()
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as taken:
+        port = taken.sockets[0].getsockname()[1] if what == "port taken" else 0
+        with pytest.raises(RuntimeError, match="ended with 2"):
+            async with running_renderer(UID, authority, tmp_path, leaf=leaf, port=port, arguments=arguments):
+                pytest.fail("it must not start")
 
 
 async def test_health_follows_the_state(authority: Authority, tmp_path: Path) -> None:
