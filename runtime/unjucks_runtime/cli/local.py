@@ -58,6 +58,9 @@ def prepare(
     loaded = sets.load(templates, options, check=False)
     known.update(loaded.files)
     found, rest = sets.choose(loaded, generator, action)
+    if not found.declared:  # what it needs is only known by looking into its templates
+        loaded = sets.load(templates, options, check=True)
+        found, rest = sets.choose(loaded, generator, action)
     given = values.collect(found, [*rest, *extra], set_ or [], data or [])
     if ask and found.valid:
         values.ask_missing(found, given, out.errors)

@@ -75,9 +75,9 @@ def action(out: Out, item: Action) -> None:
         out.line(
             "It declares no variables." if item.declared else "It has no action.yaml, so nothing is checked.", "dim"
         )
-    undeclared = [name for name in item.inferred if name not in {variable.name for variable in item.variables}]
-    if undeclared:
-        out.line(f"\nIts templates also read: {', '.join(undeclared)}", "yellow")
+    undeclared = [variable.name for variable in item.variables if not variable.declared]
+    if undeclared and item.declared:
+        out.line(f"\nNot declared, but read by its templates: {', '.join(undeclared)}", "yellow")
     out.line("\nFILES", "bold")
     for file in item.files:
         change = f"  ({file.front.anchor} into an existing file)" if file.front.anchor else ""
