@@ -145,12 +145,14 @@ class Generator(Statements, Expressions):
             return f"C.get({name!r}, U)"
         return f"(C.get({name!r}, U) if B else lookup(F, C, {name!r}))"
 
-    def step(self, node: nodes.Symbol, op: str) -> str:
-        found = self.scopes[-1].get(node.value)
-        if self.function.kind != "caller" or self.function.scope_base == 0:
+    def step(self, node: Any, op: str) -> str:
+        found = None
+        if isinstance(node, nodes.Symbol):
             found = self.compile_time(node.value)
+            if self.function.kind == "caller":
+                found = next((scope[node.value] for scope in self.scopes[self.function.scope_base :] if node.value in scope), None)
         if found is None:
-            raise TemplateSyntaxError("two signs cannot follow each other", self.name or "", prefix="SyntaxError: ")
+            return f"no_target({self._tree(node)[0]})"
         return f"({found} := {'number_sum' if op == '++' else 'subtract'}(rt, {found}, 1))"
 
     def loop_field(self, name: str) -> Code | None:
@@ -165,18 +167,18 @@ class Generator(Statements, Expressions):
         return {
             "index": (f"({i} + 1)", "int"),
             "index0": (i, "int"),
-            "revindex": (f"({n} - {i})", "int"),
-            "revindex0": (f"({n} - {i} - 1)", "int"),
+            "revindex": (f"({n} - {i})", "any"),
+            "revindex0": (f"({n} - {i} - 1)", "any"),
             "first": (f"({i} == 0)", "bool"),
             "last": (f"({i} == {n} - 1)", "bool"),
-            "length": (n, "int"),
+            "length": (n, "any"),
         }[name]
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def module(self, root: nodes.Nodes) -> str:
+    def module(self, root: nodes.Nodes, has_blocks: bool = True) -> str:
         """The whole module: ``root`` and one function per block."""
-        blocks = [node for node in nodes.walk(root) if isinstance(node, nodes.Block)]
+        blocks = [] if not has_blocks else [node for node in nodes.walk(root) if isinstance(node, nodes.Block)]
         seen: set[str] = set()
         for block in blocks:
             if block.name.value in seen:

@@ -24,14 +24,14 @@ from unjucks_engine.member import member
 from unjucks_engine.predicates import TESTS
 from unjucks_engine.profiles import profile_filters, profile_globals
 from unjucks_engine.runtime import Context, Frame, Render, Template
-from unjucks_engine.statements import parse
+from unjucks_engine.statements import Parser, parse
 from unjucks_engine.values import Importer, Macro, Safe, U, joined, ordered, units, well_formed
 
 UndefinedMode = Literal["Empty", "Error", "ErrorOnUse"]
 Profile = Literal["nunjucks", "pipeline", "cli", "v4"]
 
 _NAMESPACE: dict[str, Any] = {
-    "__builtins__": {"type": type, "str": str, "list": list, "dict": dict, "len": len, "enumerate": enumerate},
+    "__builtins__": {"type": type, "str": str, "bool": bool, "list": list, "dict": dict, "len": len, "enumerate": enumerate},
     "U": U,
     "INF": float("inf"),
     "Safe": Safe,
@@ -50,7 +50,7 @@ _NAMESPACE: dict[str, Any] = {
     **{
         name: getattr(runtime, name)
         for name in (
-            "bind_loop", "defined", "imported", "keyword_object", "lookup", "loop_object", "no_length", "printable", "used",
+            "bind_loop", "defined", "imported", "keyword_object", "lookup", "loop_object", "no_length", "no_target", "pasted", "printable", "used",
         )
     },
 }  # fmt: skip
@@ -186,23 +186,25 @@ class Environment:
 
     def _compile(self, source: str, name: str | None) -> Template:
         root, parser = parse(source, self.tags, self.trim_blocks, self.lstrip_blocks, self.limits, self.jinja_compat)
-        space = self._execute(root, parser.lexer, name, False)
+        space = self._execute(root, parser, name, False)
         blocks = space["BLOCKS"]
         space["BLOCK"] = blocks
         slow: dict[str, Any] = {}
 
         def slow_function(function: str) -> Any:
             if not slow:
-                slow.update(self._execute(root, parser.lexer, name, True))
-                slow["BLOCK"] = blocks
+                again = self._execute(root, parser, name, True)
+                again["BLOCK"] = blocks
+                slow.update(again)
             return slow[function]
 
         space["slow"] = slow_function
         return Template(name or "", space["root"], blocks)
 
-    def _execute(self, root: Any, lexer: Lexer, name: str | None, frames: bool) -> dict[str, Any]:
+    def _execute(self, root: Any, parser: Parser, name: str | None, frames: bool) -> dict[str, Any]:
+        lexer = parser.lexer
         generator = Generator(self, name, lexer, frames)
-        code = generator.module(root)
+        code = generator.module(root, parser.has_blocks)
         filename = f"<template {len(self._places)}>"
         try:
             compiled: CodeType = compile(code, filename, "exec", dont_inherit=True)
@@ -220,7 +222,7 @@ class Environment:
         def work() -> str:
             template = load()
             rt = Render(self)
-            variables = {**self.globals, **Importer(self.limits).object(dict(context or {}))}
+            variables = {**self.globals, **Importer(self.limits, copy=self.jinja_compat).object(dict(context or {}))}
             out: list[str] = []
             template.root(rt, Context(variables, template.blocks), Frame(None, False, True), out)
             size = sum(map(len, out))

@@ -75,7 +75,10 @@ class Expressions:
         return self._truth(self.expression(node, lenient=True))
 
     def _truth(self, code: Code) -> str:
-        return code[0] if code[1] in ("bool", "str", "int") else f"truth({code[0]})"
+        if code[1] in ("bool", "str", "int"):
+            return code[0]
+        name = self.temp()
+        return f"({name} if type({name} := {code[0]}) is bool else truth({name}))"
 
     def _value(self, node: Any, lenient: bool = False) -> str:
         return self.expression(node, lenient)[0]
@@ -99,10 +102,18 @@ class Expressions:
             return self._logic(op, tree, lenient)
         if op == "+":
             return self._sum(tree)
+        if op == "%":
+            left, right = self._tree(tree[1]), tree[2]
+            if left[1] == "int" and isinstance(right, nodes.Literal) and type(right.value) is int and right.value > 0:
+                return f"({left[0]} % {right.value})", "int"
+            return f"modulo(rt, {left[0]}, {self._tree(right)[0]})", "any"
         if op in _ARITHMETIC:
             return f"{_ARITHMETIC[op]}(rt, {self._tree(tree[1])[0]}, {self._tree(tree[2])[0]})", "any"
         if op in _COMPARE:
-            return f"{_COMPARE[op]}(rt, {self._tree(tree[1])[0]}, {self._tree(tree[2])[0]})", "bool"
+            left, right = self._tree(tree[1]), self._tree(tree[2])
+            if left[1] == right[1] == "int":
+                return f"({left[0]} {op} {right[0]})", "bool"
+            return f"{_COMPARE[op]}(rt, {left[0]}, {right[0]})", "bool"
         return self._equality(op, tree)
 
     def _logic(self, op: str, tree: Any, lenient: bool) -> Code:
@@ -177,6 +188,8 @@ class Expressions:
                 name = self.temp()
                 inner = f"({name} == {literal} if type({name} := {other}) is str else loose_equal(rt, {name}, {literal}))"
                 return (inner if same else f"(not {inner})"), "bool"
+        if left_kind == right_kind and left_kind in ("int", "bool"):
+            return f"({left} {op} {right})", "bool"
         code = f"loose_equal(rt, {left}, {right})"
         return (code if same else f"(not {code})"), "bool"
 
@@ -331,6 +344,8 @@ class Expressions:
                 for item in node.args]  # fmt: skip
         if len(args) > 1:
             # The arguments of a test are pasted without commas: only whole numbers make sense then.
+            if isinstance(node.args[1], nodes.Group | nodes.Array):
+                return f"pasted(rt, {node.name!r})", "any"
             if not all(isinstance(item, nodes.Literal) and type(item.value) is int for item in node.args):
                 raise TemplateSyntaxError("missing ) after argument list", prefix="SyntaxError: ")
             joined = "".join(number_text(item.value) for item in node.args)

@@ -52,6 +52,8 @@ def capital(value: str) -> str:
 
 
 def capitalize(rt: Render, value: Any = U, *_: Any) -> Any:
+    if type(value) is str and value.isascii():
+        return value.capitalize()
     value = normal(value)
     return like(value, capital(string(value, "toLowerCase")))
 
@@ -113,10 +115,14 @@ def indent(rt: Render, value: Any = U, width: Any = U, first: Any = U, *_: Any) 
 
 
 def lower_filter(rt: Render, value: Any = U, *_: Any) -> str:
+    if type(value) is str and value.isascii():
+        return value.lower()
     return lower(string(normal(value), "toLowerCase"))
 
 
 def upper_filter(rt: Render, value: Any = U, *_: Any) -> str:
+    if type(value) is str and value.isascii():
+        return value.upper()
     result = string(normal(value), "toUpperCase")
     rt.string(len(result))
     return upper(result)
@@ -190,6 +196,8 @@ def title(rt: Render, value: Any = U, *_: Any) -> Any:
     value = normal(value)
     words = string(value, "split").split(" ")
     rt.items(len(words))
+    if type(value) is str and value.isascii():
+        return " ".join([word.capitalize() for word in words])
     return like(value, " ".join(capital(word) for word in words))
 
 

@@ -31,6 +31,8 @@ def number_text(value: int | float) -> str:
     """``String(value)`` of a number."""
     if type(value) is int:
         return str(value)
+    if value % 1 and (1e-4 < value < 1e15 or -1e15 < value < -1e-4):
+        return repr(value)
     if value != value:
         return "NaN"
     if value in (math.inf, -math.inf):

@@ -112,14 +112,12 @@ def join(rt: Render, items: list[Any], separator: str) -> str:
 def output(rt: Render, value: Any) -> str:
     """The text of ``{{ value }}`` without autoescape."""
     kind = type(value)
-    if kind is str:
-        return value  # type: ignore[no-any-return]
     if kind is int:
         return str(value)
-    if value is None or value is U:
-        return ""
     if kind is Safe:
         return value.val  # type: ignore[no-any-return]
+    if value is None or value is U:
+        return ""
     return text(rt, value)
 
 

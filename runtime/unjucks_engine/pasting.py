@@ -149,7 +149,8 @@ class _Grouper:
             # Two signs without a blank are one operator, and that needs something it can assign to.
             self.index += 1
             operand = self._operand()
-            if not isinstance(operand, nodes.Symbol):
+            # Calls are refused when they are reached, anything else at once.
+            if not isinstance(operand, nodes.Symbol | nodes.LookupVal | nodes.FunCall | nodes.Binary | IsTest | Floor):
                 raise TemplateSyntaxError("two signs cannot follow each other", prefix="SyntaxError: ")
             return ("++" if token == "pos" else "--", operand)
         return (token, self._operand())

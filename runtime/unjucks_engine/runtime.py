@@ -231,6 +231,10 @@ class Render:
         self, target: Any, key: Any, name: str, args: list[Any], keywords: dict[str, Any] | None = None
     ) -> Any:
         """``target.key(args)``: built-in methods are called without making a function object."""
+        if type(target) is dict:
+            callee = target.get(key)
+            if type(callee) is Macro:
+                return self.call_macro(callee, args, keywords)
         found = call_method(self, target, key)
         if found is not None:
             self._left -= 4
@@ -246,9 +250,9 @@ class Render:
         self._left -= 8
         if self._left < self._check_at:
             self._checkpoint()
+        names = macro.positional
         if keywords is None and args and type(args[-1]) is Kwargs:
             keywords = {key: value for key, value in args.pop().items() if key != "__keywords"}
-        names = macro.positional
         missing = len(names) - len(args)
         if missing:
             keywords = {} if keywords is None else dict(keywords)
@@ -329,7 +333,7 @@ class Render:
             return self.rows(value, width, each)
         rows, length, _ = self.rows(value, 2, each)
         if width != 2 and length:
-            raise type_error("next is not a function")
+            return _one_round(rows, width), 1, True
         return rows, 0 if length is U else length, True
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -436,6 +440,13 @@ def _live(items: list[Any]) -> Any:
     return iter(items)
 
 
+def _one_round(rows: Any, width: int) -> Any:
+    """With the wrong number of names the first round runs and the step to the next one fails."""
+    key, value = next(iter(rows))
+    yield (key, value, *([U] * width))[:width]
+    raise type_error("next is not a function")
+
+
 def _row(rt: Render, item: Any, width: int) -> list[Any]:
     if item is None or item is U:
         raise type_error("Cannot read properties of null or undefined")
@@ -463,6 +474,17 @@ def used(value: Any, name: str) -> Any:
     if value is U:
         raise UndefinedError(f"{name} is undefined")
     return value
+
+
+def no_target(value: Any) -> Any:
+    """``++`` or ``--`` on something that cannot be assigned to."""
+    raise TemplateError("Invalid left-hand side expression in prefix operation", prefix="ReferenceError: ")
+
+
+def pasted(rt: Render, name: str) -> Any:
+    """A test with several arguments, which Nunjucks writes without commas: a call of the first one."""
+    rt.test(name)
+    raise type_error("the arguments of a test are not separated; it takes one")
 
 
 def keyword_object(values: dict[str, Any]) -> Kwargs:

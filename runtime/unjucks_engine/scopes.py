@@ -6,27 +6,42 @@ Variables become Python locals unless something else can see the run-time frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from unjucks_engine import nodes
 
 
-def children(node: Any) -> Iterator[Any]:
-    """All direct children, also those that Nunjucks' own walks miss."""
+def children(node: Any) -> list[Any]:
+    """All direct children, also those that Nunjucks' own walks miss. Texts and constants are left out."""
+    kind = type(node)
+    if kind in _LEAVES or node is None:
+        return []
     if isinstance(node, nodes.Nodes):
-        yield from node.items
-        return
-    for name in getattr(node, "fields", ()):
+        return node.items
+    found: list[Any] = []
+    for name in kind.fields:
         child = getattr(node, name)
         if isinstance(child, nodes.Node):
-            yield child
+            if type(child) not in _CONSTANTS:
+                found.append(child)
         elif isinstance(child, list):
             for item in child:
                 if isinstance(item, tuple):
-                    yield from (part for part in item if isinstance(part, nodes.Node))
+                    found += [part for part in item if isinstance(part, nodes.Node)]
                 elif isinstance(item, nodes.Node):
-                    yield item
+                    found.append(item)
+    return found
+
+
+_CONSTANTS = frozenset((nodes.Literal, nodes.Data))
+_LEAVES = frozenset((nodes.Literal, nodes.Data, nodes.Symbol))
+
+
+#: Nodes that say nothing about variables.
+_PLAIN = frozenset(
+    (nodes.Literal, nodes.Data, nodes.Symbol, nodes.Output, nodes.Nodes, nodes.LookupVal, nodes.FunCall, nodes.Filter, nodes.If,
+     nodes.Binary, nodes.Compare, nodes.Unary, nodes.Group, nodes.Array, nodes.Dict, nodes.Pair, nodes.InlineIf)
+)  # fmt: skip
 
 
 class Part:
@@ -41,12 +56,15 @@ class Part:
         self.assigned: set[str] = set()
         self.extends = False
         self.observed = False
-        self._visit(body, in_macro=False)
+        self._visit(body)
 
-    def _visit(self, root: Any, in_macro: bool) -> None:
-        stack = [(root, in_macro)]
+    def _visit(self, root: Any) -> None:
+        stack = [root]
         while stack:
-            node, inside = stack.pop()
+            node = stack.pop()
+            if type(node) in _PLAIN:
+                stack += children(node)
+                continue
             if isinstance(node, nodes.Block):
                 self.observed = True
                 continue
@@ -81,7 +99,7 @@ class Part:
                 self.defined |= names
                 self.compile_time |= names
                 self.observed = self.observed or bool(node.context)
-            stack.extend((child, inside) for child in children(node))
+            stack += children(node)
 
     @property
     def local(self) -> bool:

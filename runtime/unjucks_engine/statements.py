@@ -25,6 +25,8 @@ class Parser(ExpressionParser):
         self._tags = tags
         self._stop: tuple[str, ...] = ()
         self._strip_next = False
+        self.has_blocks = False
+        self.has_async = False
 
     def parse(self) -> nodes.Nodes:
         """The whole file."""
@@ -139,6 +141,7 @@ class Parser(ExpressionParser):
         return nodes.Output(begun, [nodes.Data(begun, text)])
 
     def _if(self, name: str, pos: int) -> Any:
+        self.has_async = self.has_async or name == "ifAsync"
         cond = self.expression()
         self._block_end(name)
         body = self._until("elif", "elseif", "else", "endif")
@@ -160,6 +163,7 @@ class Parser(ExpressionParser):
         return (nodes.IfAsync if name == "ifAsync" else nodes.If)(pos, cond, body, other)
 
     def _for(self, name: str, pos: int) -> Any:
+        self.has_async = self.has_async or name != "for"
         end = {"for": "endfor", "asyncEach": "endeach", "asyncAll": "endall"}[name]
         target: Any = self.primary()
         if not isinstance(target, nodes.Symbol):
@@ -256,6 +260,7 @@ class Parser(ExpressionParser):
             context = self._with_context()
 
     def _block(self, name: str, pos: int) -> Any:
+        self.has_blocks = True
         target = self.primary()
         if not isinstance(target, nodes.Symbol):
             self.fail("parseBlock: variable name expected", pos)
@@ -366,8 +371,10 @@ def parse(
         root = parser.parse()
     except RecursionError:
         parser.refuse("nesting")
-    _lift_super(root)
-    _spread_async(root)
+    if parser.has_blocks:
+        _lift_super(root)
+    if parser.has_async:
+        _spread_async(root)
     return root, parser
 
 

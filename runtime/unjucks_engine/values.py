@@ -134,6 +134,8 @@ def number(value: float) -> Value:
     """A number in its one form: ``int`` when exact and within ±2**53, else ``float`` (−0.0 stays a float)."""
     if type(value) is int:
         return value if -MAX_SAFE <= value <= MAX_SAFE else _big(value)
+    if value % 1:
+        return value
     if value == value and -MAX_SAFE <= value <= MAX_SAFE and value == int(value) and (value or str(value)[0] != "-"):
         return int(value)
     return value
@@ -149,10 +151,14 @@ def _big(value: int) -> float:
 class Importer:
     """Copies data of the host into values: JSON kinds only, by exact type, with a limit on depth and size."""
 
-    __slots__ = ("_depth", "_left", "_limits")
+    __slots__ = ("_copy", "_depth", "_known", "_left", "_limits")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, copy: bool = True) -> None:
         self._limits = limits
+        #: Whether flat objects must be copied too (only the Jinja mode can change an object).
+        self._copy = copy
+        #: Keys that are text in UTF-16 units and not array indexes.
+        self._known: set[Any] = set()
         self._left = limits.data_items
         self._depth = 0
 
@@ -176,7 +182,27 @@ class Importer:
         raise TemplateError(f"the data holds a {kind.__name__}; only JSON values are allowed")
 
     def object(self, value: dict[Any, Any]) -> dict[str, Any]:
-        """A copy of an object, keys in JavaScript order."""
+        """An object with its keys in JavaScript order: the same one if it holds nothing that has to be changed or copied."""
+        if self._known.issuperset(value):
+            for item in value.values():
+                kind = type(item)
+                if kind is str:
+                    if not item.isascii():
+                        break
+                elif kind is int:
+                    if not -MAX_SAFE <= item <= MAX_SAFE:
+                        break
+                elif kind is float:
+                    if not item % 1:
+                        break
+                elif kind is not bool and item is not None:
+                    break
+            else:
+                if not self._copy:
+                    self._left -= len(value) + 1
+                    if self._left < 0:
+                        raise LimitExceeded("data_items")
+                    return value
         self._enter(len(value))
         result: dict[str, Any] = {}
         odd = False
@@ -195,7 +221,11 @@ class Importer:
             else:
                 result[key] = self.value(item)
         self._depth -= 1
-        return ordered(result) if odd else result
+        if odd:
+            return ordered(result)
+        if len(self._known) < 10_000:
+            self._known.update(key for key in result if key.isascii())
+        return result
 
     def _list(self, value: list[Any] | tuple[Any, ...]) -> list[Any]:
         self._enter(len(value))

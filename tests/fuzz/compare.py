@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from unjucks_engine import LimitExceeded, TemplateError
+from unjucks_engine import LimitExceeded, TemplateError, TemplateSyntaxError
 from unjucks_engine.conformance import render
 
 #: Messages that come from the JavaScript engine, not from Nunjucks.
@@ -30,7 +30,10 @@ def ours(case: Mapping[str, Any]) -> dict[str, Any]:
     try:
         text = render(case.get("template"), case.get("templates") or {}, case.get("entry"), context, case.get("options") or {})
     except TemplateError as error:
-        return {"error": str(error), "internal": "internal error" in error.message, "limit": isinstance(error, LimitExceeded)}
+        # A file that cannot be parsed is an error here wherever it is included; Nunjucks loses such errors inside loops.
+        broken = isinstance(error, TemplateSyntaxError) and error.template not in ("", case.get("entry"))
+        limit = isinstance(error, LimitExceeded) or broken
+        return {"error": str(error), "internal": "internal error" in error.message, "limit": limit}
     return {"text": text}
 
 
