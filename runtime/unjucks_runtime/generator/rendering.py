@@ -54,6 +54,8 @@ class Renderer:
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
         """The text of a template or registered text; raises GenerationError with the place in the set."""
+        if name in self.texts.places and "{" not in (plain := self.texts.templates[name]):
+            return plain  # most names and values hold no tag: nothing to compile
         try:
             return self.environment.render(name, dict(context))
         except unjucks_engine.TemplateError as error:
