@@ -72,6 +72,27 @@ async def test_two_operators_ensure_the_same_tenants_at_once(unjucks_database: R
     assert all(state.healthy for state in sweep.values())
 
 
+async def test_two_operators_repair_the_same_tenants_at_once(unjucks_database: ReadyDatabase) -> None:
+    """Without the row lock both would make the same role, or revoke the same membership, and one would fail."""
+    async with unjucks_database.open() as one, unjucks_database.open() as two, unjucks_database.as_admin() as admin:
+        uids = [new_uid() for _ in range(6)]
+        for uid in uids:
+            await Tenants(one).ensure(uid, "acme")
+        for damage in (
+            "DROP ROLE {role}",
+            "ALTER ROLE {role} LOGIN CREATEDB; GRANT pg_monitor TO {role}; ALTER ROLE {role} SET work_mem = '1GB'",
+            "REVOKE {prefix}_tenants FROM {role}; REVOKE {role} FROM {prefix}_service; COMMENT ON ROLE {role} IS NULL",
+        ):
+            for uid in uids:
+                await admin.execute(damage.format(role=database_role(uid), prefix=unjucks_database.prefix))
+            results = await asyncio.gather(
+                *(Tenants(database).ensure(uid, "acme") for uid in uids for database in (one, two, one, two))
+            )
+            assert all(result.usable for result in results)
+            assert sum(1 for result in results if result.repaired) == len(uids)
+        assert all(state.healthy for state in (await Tenants(one).sweep()).values())
+
+
 async def test_names_that_no_tenant_can_have_are_refused(database: Database) -> None:
     tenants = Tenants(database)
     for name in ("", "Acme", "a b", "x" * 300, "a;b", "-a", "ünicode"):
