@@ -8,6 +8,7 @@ template text is ever code. Mixed into the code generator.
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes
@@ -27,6 +28,10 @@ Code = tuple[str, str]
 _ARITHMETIC = {"-": "subtract", "*": "multiply", "/": "divide", "%": "modulo"}
 _COMPARE = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
 _INLINE_TESTS = {"defined": "is not U", "undefined": "is U", "null": "is None"}
+
+
+_JS_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_JS_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": ""}
 
 
 class Expressions:
@@ -50,6 +55,10 @@ class Expressions:
 
     def step(self, node: Any, op: str) -> str:
         """Code for two equal signs before an operand, which JavaScript takes as ``++`` or ``--``."""
+        raise NotImplementedError
+
+    def line(self, text: str) -> None:
+        """Writes a line of code before the statement."""
         raise NotImplementedError
 
     def caller(self, node: nodes.Caller) -> str:
@@ -309,6 +318,9 @@ class Expressions:
 
     def _call(self, node: nodes.FunCall) -> str:
         name = call_name(node.name)
+        if "\\" in name:
+            # The name goes through a JavaScript text literal.
+            name = _JS_ESCAPE.sub(lambda found: _JS_ESCAPES.get(found[1], found[1]), name)
         target = node.name
         if isinstance(target, nodes.LookupVal) and not isinstance(target.val, nodes.Slice):
             owner = self._value(target.target)
@@ -319,6 +331,8 @@ class Expressions:
         name = node.name.value
         items = node.args.items
         lenient = name in ("default", "d")
+        if name not in self.env.filters and isinstance(items[0], nodes.Capture):
+            self.line(f"rt.filter({name!r})")  # fails before the body runs
         codes = []
         for index, item in enumerate(items):
             if isinstance(item, nodes.KeywordArgs):
@@ -339,6 +353,8 @@ class Expressions:
         return key
 
     def _test(self, node: IsTest) -> Code:
+        if node.name not in self.env.tests:
+            return f"rt.test({node.name!r})", "any"
         left = self._tree(node.left, node.name in ("defined", "undefined"))[0]
         args = [f"keyword_object({self._object(item)})" if isinstance(item, nodes.KeywordArgs) else self._value(item)
                 for item in node.args]  # fmt: skip
@@ -352,8 +368,6 @@ class Expressions:
             args = [joined.lstrip("0") or "0"]
         if node.name in _INLINE_TESTS:
             return _identity(left, _INLINE_TESTS[node.name]), "bool"
-        if node.name not in self.env.tests:
-            return f"(rt.test({node.name!r})(rt, {', '.join([left, *args])}))", "bool"
         key = self.constant(self.env.tests[node.name])
         return f"{key}(rt, {', '.join([left, *args])})", "bool"
 

@@ -313,11 +313,11 @@ class Statements:
             self.line("F = F.parent")
 
     def _else(self, node: nodes.For, arr: str, loop: dict[str, str]) -> None:
-        # Inside the else part `loop` is that of the loop around, unless this one has run.
+        # Inside the else part `loop` is that of the loop around: this one has not run.
         self.line(f"if not truth({loop['n']}):" if node.kind == "for" else f"if no_length(rt, {arr}):")
         level = self.levels[-1]
-        if "object" not in loop and not loop.get("off") and len(self.levels) > 1:
-            level.loop = self.levels[-2].loop
+        if not loop.get("off"):
+            level.loop = self.levels[-2].loop if len(self.levels) > 1 else None
         self._suite(node.other)
         level.loop = loop
 

@@ -148,17 +148,19 @@ def _big(value: int) -> float:
         return float("inf") if value > 0 else float("-inf")
 
 
+#: Keys that were seen to be ASCII text and no array indexes. Only ever grows, to a bound; saves looking at them again.
+_KNOWN: set[Any] = set()
+
+
 class Importer:
     """Copies data of the host into values: JSON kinds only, by exact type, with a limit on depth and size."""
 
-    __slots__ = ("_copy", "_depth", "_known", "_left", "_limits")
+    __slots__ = ("_copy", "_depth", "_left", "_limits")
 
     def __init__(self, limits: Limits, copy: bool = True) -> None:
         self._limits = limits
         #: Whether flat objects must be copied too (only the Jinja mode can change an object).
         self._copy = copy
-        #: Keys that are text in UTF-16 units and not array indexes.
-        self._known: set[Any] = set()
         self._left = limits.data_items
         self._depth = 0
 
@@ -183,7 +185,7 @@ class Importer:
 
     def object(self, value: dict[Any, Any]) -> dict[str, Any]:
         """An object with its keys in JavaScript order: the same one if it holds nothing that has to be changed or copied."""
-        if self._known.issuperset(value):
+        if _KNOWN.issuperset(value):
             for item in value.values():
                 kind = type(item)
                 if kind is str:
@@ -223,14 +225,21 @@ class Importer:
         self._depth -= 1
         if odd:
             return ordered(result)
-        if len(self._known) < 10_000:
-            self._known.update(key for key in result if key.isascii())
+        if len(_KNOWN) < 10_000:
+            _KNOWN.update(key for key in result if key.isascii())
         return result
 
     def _list(self, value: list[Any] | tuple[Any, ...]) -> list[Any]:
         self._enter(len(value))
-        convert = self.value
-        result = [convert(item) for item in value]
+        convert, convert_object = self.value, self.object
+        result = [
+            convert_object(item)
+            if type(item) is dict
+            else item
+            if type(item) is str and item.isascii()
+            else convert(item)
+            for item in value
+        ]
         self._depth -= 1
         return result
 
