@@ -17,9 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.abc import MetaPathFinder
 
 import orjson
 
+import unjucks_engine
 from unjucks_api.render_protocol import RenderResponse
 from unjucks_runtime.renderer import child
 from unjucks_runtime.renderer.tasks import Loaded
@@ -146,7 +149,54 @@ def _state() -> str:
     return orjson.dumps({"environment": dict(os.environ), "limits": limits, "own session": os.getppid() != 1}).decode()
 
 
+class _Finder(MetaPathFinder):
+    """Notes what somebody wants to import; finds nothing."""
+
+    def __init__(self) -> None:
+        self.wanted: set[str] = set()
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """See MetaPathFinder."""
+        self.wanted.add(fullname)
+
+
+_VALUES = ('"aBc dé 1"', "-1.5", '[{"k": 2}, {"k": 1}]', "missing")
+_ARGUMENTS = ("", '("k", 2)')
+_TEXTS = (
+    '{{ r/(a+)b/gi.test("xaab") }}',
+    '{{ "a1b2" | replace(r/[0-9]/g, "-") }}',
+    '{{ "ÀÉ".toLowerCase() }}{{ "a,b".split(",") | join("|") }}{{ "x".padStart(3, "-") }}{{ "ß".normalize("NFKD") }}',
+    '{{ [1, 2].concat([3]).reverse() | join }}{{ "b".localeCompare("a") }}{{ (12.345).toFixed(1) }}',
+    "{% macro m(a, b=1) %}{{ a }}{{ b }}{% endmacro %}{{ m(1) }}{% call m(2) %}x{% endcall %}",
+    '{% set x %}{{ range(3) | join }}{% endset %}{{ x }}{{ cycler("a", "b").next() }}{{ joiner().call }}',
+    '{{ now() }}{{ timestamp() }}{{ "2024-01-01" | date("YYYY") }}',
+    "{% raw %}{{{% endraw %}{% for a, b in {x: 1} %}{{ loop.index }}{{ a }}{% else %}-{% endfor %}",
+    "{{ 1 / 0 }}{{ 0.1 + 0.2 }}{{ 1e21 }}{{ 2 ** 100 }}{{ 7 // 2 }}",
+)
+
+
+def _sweep() -> str:
+    """Everything the engine has, with all kinds of values: what would be imported by it."""
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    done = 0
+    for options in ({}, {"seed": 1, "now": now, "filters_profile": "v4"}):
+        environment = unjucks_engine.Environment({"t": ""}, **options)
+        calls = [f"{{{{ {v} | {f}{a} }}}}" for f in environment.filters for v in _VALUES for a in _ARGUMENTS]
+        tests = [f"{{{{ {v} is {t}{a} }}}}" for t in environment.tests for v in _VALUES[:2] for a in _ARGUMENTS]
+        for text in (*calls, *tests, *_TEXTS):
+            done += 1
+            try:
+                environment.render_string(text, {"secret": "s"})
+            except unjucks_engine.TemplateError as error:
+                if "internal error" in str(error):
+                    finder.wanted.add(f"{text}: {error}")
+    return orjson.dumps({"done": done, "wanted": sorted(finder.wanted)[:50]}).decode()
+
+
 ACTIONS: dict[str, Callable[..., str]] = {
+    "sweep": _sweep,
     "grow": _grow,
     "grow natively": _grow_natively,
     "spin": _spin,

@@ -141,6 +141,13 @@ async def test_what_a_child_prints_reaches_no_log(pool: WorkerPool, capfd: pytes
     assert "forged" not in captured.out + captured.err
 
 
+async def test_a_child_needs_nothing_that_is_not_loaded_yet(pool: WorkerPool) -> None:
+    """All filters, tests and methods of the engine in a child that cannot open a file: nothing is left to be imported."""
+    found = orjson.loads((await run(pool, "sweep", Limits(wall_seconds=50))).payload)
+    assert found["done"] > 1000
+    assert found["wanted"] == []
+
+
 # --- limits -----------------------------------------------------------------------------------------------------------------
 
 
