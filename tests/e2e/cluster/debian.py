@@ -28,7 +28,6 @@ _UNWANTED: Final = (
     "usr/share/lintian",
     "usr/share/bash-completion",
 )
-PACKAGES_NEEDED: Final = (("dpkg", "dpkg-deb"), ("apt", "apt-get"), ("tar", "tar"))
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def ensure(base: Base) -> Path:
     """The archive of the base image; makes it when it is not there."""
     if base.file.exists():
         return base.file
-    packages.ensure(PACKAGES_NEEDED, f"the image {base.name}")
+    packages.ensure(packages.UNPACKING, f"the image {base.name}")
     with locked(base.file.with_name(f"{base.name}.lock"), f"it is making the image {base.name}"):
         if base.file.exists():
             return base.file

@@ -86,7 +86,7 @@ def _work(name: str) -> Path:
 def build(names: Iterable[str] = (), *, docker: bool = False) -> dict[str, Image]:
     """Build images (all by default) that are not in the cache yet."""
     if not docker:
-        packages.ensure(debian.PACKAGES_NEEDED, "building images without Docker")
+        packages.ensure(packages.UNPACKING, "building images without Docker")
     source = wheels.snapshot(_work("source"))
     try:
         chosen = {name: _image(source, name, docker=docker) for name in (list(names) or NAMES)}

@@ -1,18 +1,24 @@
-"""Programs that come from Debian packages: installed when we are root, otherwise named with the one line that installs them."""
+"""Programs that come from Debian packages: installed when we are root, otherwise named with the one line that installs them.
 
+Each part of the tooling asks for what it needs when it needs it. ``python -m e2e.cluster.packages --all`` asks for everything
+at once: one line, and no surprise in the middle of a test run.
+"""
+
+import argparse
 import os
 import shutil
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from e2e.cluster.components import CNI_PLUGIN_FOLDERS
-from e2e.cluster.errors import MissingPrerequisite
+from e2e.cluster.errors import ClusterError, MissingPrerequisite
 from e2e.cluster.progress import step
 
-# Package, and what shows that it is there: a program on PATH, or a file.
+# Package, and what shows that it is there: a program on PATH, a CNI plugin, or a file.
 CLUSTER: Final = (
     ("containerd", "containerd"),
     ("runc", "runc"),
@@ -25,6 +31,12 @@ CLUSTER: Final = (
     ("mount", "mount"),
 )
 IMAGES: Final = (("buildah", "buildah"),)
+UNPACKING: Final = (("apt", "apt-get"), ("dpkg", "dpkg-deb"), ("tar", "tar"))
+TESTS: Final = (
+    ("postgresql", "file:/usr/lib/postgresql/*/bin/postgres"),
+    ("pgbouncer", "pgbouncer"),
+    ("procps", "pgrep"),
+)
 _SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
@@ -37,6 +49,8 @@ def extend_path() -> None:
 def _present(sign: str) -> bool:
     if sign.startswith("cni:"):
         return any((Path(folder) / sign[4:]).exists() for folder in CNI_PLUGIN_FOLDERS)
+    if sign.startswith("file:"):
+        return any(Path("/").glob(sign.removeprefix("file:/")))
     return shutil.which(sign) is not None
 
 
@@ -84,3 +98,27 @@ def require_root(purpose: str) -> None:
             f"{purpose} makes namespaces, network devices and cgroups, which takes root: run it as root (or with sudo), "
             "or start a Docker engine, and kind is used instead"
         )
+
+
+def main() -> int:
+    """Provide the packages of the tests, and of a cluster without Docker where no Docker engine answers."""
+    from e2e.cluster.kind import docker_answers  # it needs more imports than the rest of this module
+
+    parser = argparse.ArgumentParser(prog="python -m e2e.cluster.packages", description=main.__doc__)
+    parser.add_argument("--all", action="store_true", help="install what is missing; without it, only name it")
+    install = parser.parse_args().all
+    extend_path()
+    wanted = TESTS if docker_answers() else (*CLUSTER, *IMAGES, *UNPACKING, *TESTS)
+    if not install:
+        print("\n".join(missing(wanted)) or "nothing is missing")
+        return 0
+    try:
+        ensure(wanted, "the test suite")
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

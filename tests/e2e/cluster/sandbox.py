@@ -56,7 +56,8 @@ def _processes(settings: Settings) -> Iterator[tuple[int, int]]:
             continue
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            if marker in words and str(_INIT).encode() in words:
+            # By the state folder, and the program's name: another checkout of the sources may have started it.
+            if marker in words and any(word.endswith(b"/" + _INIT.name.encode()) for word in words):
                 status = (entry / "status").read_text()
                 inner = next((line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:")), "0")
                 yield int(entry.name), int(inner)
