@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from unjucks_api.render_protocol import EngineOptions, Limits
 
@@ -18,7 +19,8 @@ class Options:
     the result
     is not ok), ``overwrite`` or ``skip``. ``previous``: path -> sha256 of what the last run wrote; a file that is still so is
     ours and may be updated. ``sensitive``: dotted names of secret variables besides those the schema marks. ``text``: dotted
-    names of variables that came as text and may be turned into the schema's type where that loses nothing.
+    names of variables that came as text and may be turned into the schema's type where that loses nothing. ``shared_schema``:
+    JSON Schema of variables that every action of the set has besides its own and the set's, which win over it.
     """
 
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -31,3 +33,4 @@ class Options:
     previous: Mapping[str, str] = field(default_factory=dict)
     sensitive: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
+    shared_schema: Mapping[str, Any] = field(default_factory=dict)

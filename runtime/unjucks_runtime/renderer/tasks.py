@@ -112,7 +112,9 @@ def analyze(request: bytes) -> bytes:
     task = _parse(AnalyzeRequest, request)
     try:
         files = _below(_source_tree(task), task.path)
-        loaded = load_tree(files, options=Options(engine=task.engine, limits=task.limits))
+        loaded = load_tree(
+            files, options=Options(engine=task.engine, limits=task.limits, shared_schema=task.shared_schema)
+        )
     except GenerationError as error:
         raise failure(error) from None
     answer = AnalyzeResponse(
@@ -166,7 +168,7 @@ def load(files: Tree, setting: bytes) -> Loaded:
     """Parse a tree and compile one action of it, once for many renders. ``setting`` is JSON of ``Setting``."""
     known = _parse(Setting, setting)
     try:
-        options = Options(engine=known.engine, limits=known.limits)
+        options = Options(engine=known.engine, limits=known.limits, shared_schema=known.shared_schema)
         template_set = load_tree(files, options=options, check=False)
         prepared = prepare(template_set, template_set.action(known.generator, known.action), options)
     except GenerationError as error:
@@ -230,6 +232,7 @@ def _run_options(task: RenderRequest) -> Options:
         deny_paths=tuple(task.policy.deny_paths),
         previous=task.previous,
         sensitive=tuple(task.sensitive),
+        shared_schema=task.shared_schema,
     )
 
 

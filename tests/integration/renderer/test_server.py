@@ -170,6 +170,25 @@ async def test_a_tree_that_nobody_sent_is_asked_for(client: RendererClient) -> N
     assert isinstance(error, Bug)
 
 
+async def test_variables_of_the_registry_belong_to_every_action(client: RendererClient) -> None:
+    shared = {
+        "type": "object",
+        "required": ["org"],
+        "properties": {"org": {"type": "string"}, "name": {"type": "integer"}},
+    }
+    tree = {**TREE, "_templates/api/new/main.py.njk": (b"---\nto: x\n---\n{{ org }}/{{ name }}\n", 0o644)}
+    analysis = await client.analyze(AnalyzeRequest(files=sources(tree), shared_schema=shared))
+    (action,) = analysis.actions
+    assert action.valid
+    assert sorted(action.schema_["properties"]) == ["name", "org", "token"]
+    assert action.schema_["properties"]["name"]["type"] == "string"  # the action's own wins
+    result = await client.render(request(tree=tree, shared_schema=shared, variables={"name": "a", "org": "acme"}))
+    assert base64.b64decode(result.files[1].content) == b"acme/a\n"
+    error = await refused(client.render(request(tree=tree, shared_schema=shared)))
+    assert error.reason is Reason.VARIABLES_MISSING
+    assert "org" in error.message
+
+
 async def test_an_archive_is_unpacked_in_the_child(client: RendererClient) -> None:
     import gzip
     import io
