@@ -144,6 +144,8 @@ class _Loader:
         if side.text("classification") not in ("", *actionfile.CLASSIFICATIONS):
             side.add(("classification",), f"classification must be one of {', '.join(actionfile.CLASSIFICATIONS)}")
         shared = side.schema() or {}
+        if self.options.shared_schema:  # the registry's; the set's own wins over it
+            shared, _ = merge_schemas(shared, self.options.shared_schema)
         self.problems.extend(side.problems)
         return side, shared
 
