@@ -153,12 +153,13 @@ def subschemas_at(root: Mapping[str, Any], path: Sequence[str | int]) -> list[li
         following: list[Mapping[str, Any]] = []
         for node in current:
             if isinstance(part, str):
-                child = node.get("properties", {}).get(part, node.get("additionalProperties"))
+                named = node.get("properties", {}).get(part)
+                others = [node.get("additionalProperties"), *node.get("patternProperties", {}).values()]
+                children = [named] if named is not None else others
             else:
                 prefix = node.get("prefixItems", [])
-                child = prefix[part] if part < len(prefix) else node.get("items")
-            if isinstance(child, dict):
-                following.append(child)
+                children = [prefix[part] if part < len(prefix) else node.get("items")]
+            following.extend(child for child in children if isinstance(child, dict))
         current = _in_place(root, following)
         levels.append(current)
     return levels
@@ -174,6 +175,7 @@ def _in_place(root: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> li
         found.append(node)
         target = resolve(node.get("$ref"), root)
         children = [target, *(item for key in ("allOf", "anyOf", "oneOf") for item in node.get(key, ()))]
+        children += [node.get("then"), node.get("else"), *node.get("dependentSchemas", {}).values()]
         stack.extend(child for child in reversed(children) if isinstance(child, dict))
     return found
 

@@ -13,7 +13,7 @@ from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import EngineOptions
 from unjucks_runtime.cli import checks, local, sets, show, values
 from unjucks_runtime.cli.output import Exit, Failure, Format, Out
-from unjucks_runtime.generator import FolderTree, GenerationError, Options, diff, generate
+from unjucks_runtime.generator import FolderTree, GenerationError, Options, diff, generate, recover
 from unjucks_runtime.generator.options import CONFLICT, OVERWRITE, SKIP
 
 app = typer.Typer(
@@ -145,6 +145,8 @@ def new_command(
     ask = not no_input and sys.stdin.isatty() and out.errors.is_terminal
     known: dict[str, Any] = {}
     with reporting(out, lambda: known), FolderTree(dest) as base:
+        if not dry_run and recover(dest):
+            out.warn("an interrupted write into this folder was finished first")
         run = local.prepare(out, templates, generator, action, context.args, set_, data, options, known, ask=ask)
         result = generate(
             run.templates, run.action.generator, run.action.action, run.values, base=base, options=run.options

@@ -51,6 +51,7 @@ class ActionFile:
     tests: list[dict[str, Any]] = field(default_factory=list)
     deprecation: str | None = None
     tags: list[str] = field(default_factory=list)
+    classification: str = ""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -194,6 +195,7 @@ def read_action(path: str, text: str) -> ActionFile:
         copy_only=side.texts("copyOnly"),
         render=side.texts("render"),
         tags=side.texts("tags"),
+        classification=read_classification(side),
         deprecation=read_deprecation(side),
     )
     _read_exclude(side, made)
@@ -207,6 +209,15 @@ def read_action(path: str, text: str) -> ActionFile:
             side.add(("tests",), "tests must be a list of maps with name, variables and expect")
     made.problems = side.problems
     return made
+
+
+def read_classification(side: SideFile) -> str:
+    """How confidential the output is, or empty; a problem for an unknown word."""
+    word = side.text("classification")
+    if word not in ("", *CLASSIFICATIONS):
+        side.add(("classification",), f"classification must be one of {', '.join(CLASSIFICATIONS)}")
+        return ""
+    return word
 
 
 def read_deprecation(side: SideFile) -> str | None:

@@ -4,7 +4,7 @@ Raised by every module of this package; the renderer server turns them into ``Er
 with a source excerpt and an exit code. A message never holds the value of a sensitive variable.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unjucks_api.reasons import Reason
@@ -33,6 +33,11 @@ class GenerationError(Exception):
         self.message = message
         self.place = place or Place()
         self.limit = limit
+
+    def conceal(self, hide: Callable[[str], str]) -> None:
+        """Passes the message through ``hide``, which takes secrets out."""
+        self.message = hide(self.message)
+        self.args = (self.message,)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place.path else self.message

@@ -56,7 +56,12 @@ def generate(
     if problems:
         raise VariablesError(problems)
     prepared = prepared or prepare(template_set, found, options)
-    return _Run(template_set, prepared, merged, base if base is not None else {}, options).run()
+    run = _Run(template_set, prepared, merged, base if base is not None else {}, options)
+    try:
+        return run.run()
+    except GenerationError as error:
+        error.conceal(run.taint.hide)
+        raise
 
 
 @dataclass
@@ -147,6 +152,9 @@ class _Run:
         path = self.target(file, names, context, masked)
         if path is None:
             return self.skip(file, "its name rendered to nothing")
+        if self.taint.hide(path) != path:
+            place = place_of(file, "to")
+            raise GenerationError(Reason.SENSITIVE_DATA_BLOCKED, "a secret would stand in the name of a file", place)
         current = self.current(path)
         if front.unless_exists and current is not None:
             return self.keep(path, file, "it exists (unless_exists)")
@@ -163,7 +171,7 @@ class _Run:
                 return self.keep(path, file, "the target holds the text of skip_if")
         content = self.body(file, names, context)
         if names.message:
-            message = self.renderer.render(names.message, context).strip()
+            message = self.taint.hide(self.renderer.render(names.message, context).strip())
             if message and len(self.messages) < _MAX_NOTES:
                 self.messages.append(message)
         if front.anchor:

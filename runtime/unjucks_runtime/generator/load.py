@@ -94,6 +94,7 @@ class _Loader:
         self.options = options
         self.check = check
         self.problems: list[Problem] = []
+        self.classification = ""
         self.sources: dict[str, str] = {}
         self.offsets: dict[str, int] = {}
         self.below = {
@@ -124,7 +125,7 @@ class _Loader:
             sources=self.sources,
             offsets=self.offsets,
             engine=settings.value.get("engine") or {},
-            classification=settings.text("classification"),
+            classification=self.classification,
         )
 
     def set_file(self) -> tuple[actionfile.SideFile, dict[str, Any]]:
@@ -141,8 +142,7 @@ class _Loader:
                 side.add(("engine", key), "undefined must be Error, Empty or ErrorOnUse")
             elif key in ("trimBlocks", "lstripBlocks", "autoescape") and not isinstance(value, bool):
                 side.add(("engine", key), f"{key} must be true or false")
-        if side.text("classification") not in ("", *actionfile.CLASSIFICATIONS):
-            side.add(("classification",), f"classification must be one of {', '.join(actionfile.CLASSIFICATIONS)}")
+        self.classification = actionfile.read_classification(side)
         shared = side.schema() or {}
         if self.options.shared_schema:  # the registry's; the set's own wins over it
             shared, _ = merge_schemas(shared, self.options.shared_schema)
@@ -249,6 +249,7 @@ class _Loader:
             from_base=tuple(declared.from_base),
             tests=tuple(self.tests(f"{generator}/{action}", folder, declared, problems)),
             tags=tuple(dict.fromkeys([*meta[1], *declared.tags])),
+            classification=declared.classification or self.classification,
         )
         if is_declared and not any(item.severity == "error" for item in problems):
             problems.extend(_schema_problems(path, schema))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from unjucks_engine.analysis import analyze_source
 from unjucks_runtime.generator import frontmatter
 from unjucks_runtime.generator.errors import ParseError
 from unjucks_runtime.generator.load import decode
@@ -73,7 +74,8 @@ def _side_file(path: str) -> Iterator[Finding]:
 
 def _template(path: str, text: str) -> Iterator[Finding]:
     hygen = path.endswith((".ejs.t", ".ejs"))
-    njk = path.endswith(TEMPLATE_SUFFIXES)
+    plain = path.endswith((".html", ".j2", ".jinja", ".jinja2")) and ("{%" in text or "{{" in text)
+    njk = path.endswith(TEMPLATE_SUFFIXES) or plain
     parts = frontmatter.split(text)
     looks = parts is not None and (hygen or njk or frontmatter.looks_like_frontmatter(parts[0]))
     in_set = "_templates/" in path or path.startswith("templates/")
@@ -168,11 +170,29 @@ _RULES: Final = (
 def _body(path: str, body: str, start: int, hygen: bool) -> Iterator[Finding]:
     if hygen or "<%" in body:
         yield from _ejs(path, body, start)
+    explained = False
     for kind, rule, pattern, message in _RULES:
         for number, match in enumerate(pattern.finditer(body)):
             if number >= _MAX_PER_RULE_AND_FILE:
                 break
+            explained = True
             yield Finding(path, *_place(body, match.start(), start), kind, rule, message)
+    if not hygen:
+        yield from _engine(path, body, start, syntax=not explained)
+
+
+def _engine(path: str, body: str, start: int, *, syntax: bool) -> Iterator[Finding]:
+    """What our engine's parser says: syntax that it does not read, filters and tests that it has not."""
+    seen = analyze_source(body)
+    for error in seen.errors if syntax else ():
+        line = error.line or body.rstrip().count("\n") + 1
+        yield Finding(path, line + start - 1, error.column, CHANGE, "syntax", error.message)
+    for kind, uses in (("filter", seen.unknown_filters), ("test", seen.unknown_tests)):
+        for use in uses[:_MAX_PER_RULE_AND_FILE]:
+            message = (
+                f"there is no {kind} {use.name!r}; own {kind}s cannot be added: give the finished value as a variable"
+            )
+            yield Finding(path, use.place.line + start - 1, use.place.column, CHANGE, kind, message)
 
 
 def _place(text: str, index: int, start: int) -> tuple[int, int]:

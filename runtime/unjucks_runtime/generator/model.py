@@ -80,6 +80,7 @@ class Action:
     from_base: tuple[FromBase, ...] = ()
     tests: tuple[TestCase, ...] = ()
     tags: tuple[str, ...] = ()
+    classification: str = ""  # its own, or that of the set
 
     @property
     def full_name(self) -> str:

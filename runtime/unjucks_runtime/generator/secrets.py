@@ -24,6 +24,12 @@ class Taint:
             self.literals.update(_texts(variables.get(name)))
         self.cache: dict[str, bool] = {}
 
+    def hide(self, text: str) -> str:
+        """The text with the secrets that stand in it literally taken out: for names, messages and errors."""
+        for literal in self.literals:
+            text = text.replace(literal.decode("utf-8", "replace"), "(secret)")
+        return text
+
     def touches(self, file: TemplateFile, context: Mapping[str, Any], content: bytes) -> bool:
         """Whether the file made by this template must be treated as a secret."""
         if not self.roots:

@@ -220,6 +220,15 @@ class TestSecrets:
         assert is_sensitive(schema, ("users", 0, "key"))
         assert not is_sensitive(schema, ("users", 0, "name"))
 
+    def test_marks_are_found_through_patterns_and_conditions(self) -> None:
+        schema = {
+            "patternProperties": {"_key$": {"writeOnly": True}},
+            "if": {},
+            "then": {"properties": {"then": {"writeOnly": True}}},
+            "dependentSchemas": {"a": {"properties": {"dependent": {"writeOnly": True}}}},
+        }
+        assert all(is_sensitive(schema, (name,)) for name in ("api_key", "then", "dependent"))
+
 
 class TestText:
     @pytest.mark.parametrize(

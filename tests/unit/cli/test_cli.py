@@ -182,6 +182,16 @@ class TestNew:
         done = unjucks("new", "web", "page", "home", "--port", "1")
         assert (done.code, done.json["error"]["reason"]) == (Exit.FAILED, "PathRejected")
 
+    def test_an_interrupted_write_is_finished_first(self, here: Path) -> None:
+        journal = here / ".unjucks-journal-0.committed"
+        (journal / "new").mkdir(parents=True)
+        (journal / "new" / "0").write_text("home 80 fast \n")
+        (journal / "journal.json").write_text('{"paths": ["home.txt"], "folders": []}')
+        done = unjucks("new", "web", "page", "home", "--port", "80")
+        assert done.json["summary"]["unchanged"] == 1
+        assert "interrupted write" in done.err
+        assert not journal.exists()
+
 
 class TestLook:
     def test_list(self, here: Path) -> None:

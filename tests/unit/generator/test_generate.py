@@ -292,6 +292,17 @@ class TestSecrets:
         result = run({"a.njk": "{{ db.url }}"}, {"db": {"url": "postgres://x"}}, sensitive=("db.url",))
         assert result.files[0].sensitive
 
+    def test_no_secret_in_names_messages_and_errors(self) -> None:
+        files = {"action.yaml": "variables: {key: {type: string, sensitive: true}}\n"}
+        named = failure({**files, "{{ key }}.njk": "x"}, {"key": "hunter22"})
+        assert named.reason is Reason.SENSITIVE_DATA_BLOCKED
+        assert "hunter22" not in str(named)
+        told = run({**files, "a.njk": '---\nto: a\nmessage: "use {{ key }}"\n---\n'}, {"key": "hunter22"})
+        assert told.messages == ("use (secret)",)
+        lost = failure({**files, "a.njk": '---\nto: a\nafter: "{{ key }}"\n---\nx'}, {"key": "hunter22"}, {"a": "b\n"})
+        assert lost.reason is Reason.ANCHOR_NOT_FOUND
+        assert "hunter22" not in str(lost)
+
 
 VALUES = st.text(alphabet="ab/\\.{}%#é ", max_size=6)
 

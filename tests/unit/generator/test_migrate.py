@@ -77,6 +77,13 @@ def test_first_unjucks() -> None:
     ]
 
 
+def test_plain_nunjucks() -> None:
+    files = {"views/page.html": "<p>{{ x | myFilter }}</p>\n{% mytag %}\n", "style.css": "a {{ b }}"}
+    assert found(files) == [("views/page.html", 2, "syntax")]
+    files["views/page.html"] = "<p>\n{{ x | myFilter }}</p>\n"
+    assert found(files) == [("views/page.html", 2, "filter")]
+
+
 def test_a_good_set_has_nothing_to_change() -> None:
     assert (
         scan(
