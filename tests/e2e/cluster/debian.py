@@ -20,6 +20,7 @@ from e2e.cluster.golang import locked
 from e2e.cluster.progress import Step, step
 
 _RECIPE: Final = "3"  # change it when the way of unpacking changes
+_USERS: Final = paths.REPOSITORY / "docker/passwd"
 _MERGED: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _UNWANTED: Final = (
     "usr/share/man",
@@ -41,7 +42,7 @@ class Base:
     @property
     def key(self) -> str:
         """Changes when the recipe changes."""
-        text = repr((_RECIPE, self.wanted, self.without, addons.architecture(), _release()))
+        text = repr((_RECIPE, self.wanted, self.without, addons.architecture(), _release(), _USERS.read_text()))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -184,8 +185,7 @@ def _finish(root: Path) -> None:
         if file.is_file() and not file.is_symlink() and file.name != "copyright":  # licences stay
             file.unlink()
     (root / "etc").mkdir(exist_ok=True)
-    users = paths.REPOSITORY / "docker/passwd"
-    (root / "etc/passwd").write_text(users.read_text())
+    (root / "etc/passwd").write_text(_USERS.read_text())
     (root / "etc/group").write_text("root:x:0:\nunjucks:x:65532:\nnogroup:x:65534:\n")
     (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
     certificates = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))

@@ -60,8 +60,11 @@ def _key(source: Path, name: str, base: str) -> str:
 
     add("base", base.encode())
     add("dockerfile", (source / "Dockerfile").read_bytes())
-    for file in sorted(p for p in (source / "docker").iterdir() if p.is_file()):
-        add(file.name, file.read_bytes())
+    for file in sorted(p for p in (source / "docker").rglob("*") if p.is_file()):
+        if (file.name == "install.py") == (
+            name in _CONTENT
+        ):  # our processes are installed; postgres has the other files
+            add(str(file.relative_to(source)), file.read_bytes())
     if name in _CONTENT:
         project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
         add("project", json.dumps(project, sort_keys=True).encode())
