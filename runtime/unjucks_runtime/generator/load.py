@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Problem, Variable
+from unjucks_api.render_protocol import Problem
 from unjucks_api.tree import PathRejectedError, check_collisions, check_path, tree_digest
-from unjucks_api.variables import subschemas_at, validate
-from unjucks_runtime.generator import actionfile, frontmatter, inspection
+from unjucks_runtime.generator import actionfile, frontmatter, inspection, schemas
 from unjucks_runtime.generator.errors import GenerationError, ParseError
 from unjucks_runtime.generator.globs import matches
 from unjucks_runtime.generator.model import (
@@ -145,7 +144,7 @@ class _Loader:
         self.classification = actionfile.read_classification(side)
         shared = side.schema() or {}
         if self.options.shared_schema:  # the registry's; the set's own wins over it
-            shared, _ = merge_schemas(shared, self.options.shared_schema)
+            shared, _ = schemas.merge_schemas(shared, self.options.shared_schema)
         self.problems.extend(side.problems)
         return side, shared
 
@@ -231,13 +230,13 @@ class _Loader:
         if not files and not problems:
             problems.append(problem(folder, "the action has no files to generate", severity="warning"))
         ordered = tuple(sorted(files, key=lambda file: self.order(file, declared)))
-        schema, is_declared = merge_schemas(declared.schema, shared)
+        schema, is_declared = schemas.merge_schemas(declared.schema, shared)
         loaded = Action(
             generator=generator,
             action=action,
             folder=folder,
             description=declared.description,
-            variables=catalogue_variables(schema),
+            variables=schemas.catalogue_variables(schema),
             schema=schema,
             declared=is_declared,
             inferred=(),
@@ -252,7 +251,7 @@ class _Loader:
             classification=declared.classification or self.classification,
         )
         if is_declared and not any(item.severity == "error" for item in problems):
-            problems.extend(_schema_problems(path, schema))
+            problems.extend(schemas.schema_problems(path, schema))
         own = (declared.schema or {}).get("properties", {}).keys() if is_declared else ()
         return inspection.complete(
             loaded, self.files, self.root, self.sources, self.offsets, problems, self.options, own, check=self.check
@@ -392,53 +391,3 @@ def split_template(name: str, text: str) -> tuple[str, str, int] | None:
     if parts and not name.endswith(TEMPLATE_SUFFIXES) and not frontmatter.looks_like_frontmatter(parts[0]):
         return None
     return parts
-
-
-def merge_schemas(own: Mapping[str, Any] | None, shared: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """(schema of an action, whether anything was declared): its own properties win over the set's shared ones."""
-    if own is None:
-        properties = dict(shared.get("properties", {}))
-        made = {"type": "object", "properties": properties, "additionalProperties": True}
-        return made | ({"$defs": shared["$defs"]} if "$defs" in shared else {}), False
-    if not shared:
-        return dict(own), True
-    made = dict(own)
-    made["properties"] = {**shared.get("properties", {}), **own.get("properties", {})}
-    made["required"] = sorted({*shared.get("required", ()), *own.get("required", ())})
-    if "$defs" in shared or "$defs" in own:
-        made["$defs"] = {**shared.get("$defs", {}), **own.get("$defs", {})}
-    return made, True
-
-
-def catalogue_variables(schema: Mapping[str, Any]) -> tuple[Variable, ...]:
-    """The variables of a schema in the order of declaration, with what people need to know to give them."""
-    required = set(schema.get("required", ()))
-    made = []
-    for name in schema.get("properties", {}):
-        nodes = [node for node in subschemas_at(schema, (name,))[-1] if isinstance(node, dict)]
-
-        def first(key: str, kind: type, nodes: list[Any] = nodes) -> Any:
-            return next((node[key] for node in nodes if isinstance(node.get(key), kind)), None)
-
-        kinds = first("type", str) or " or ".join(first("type", list) or ()) or "any"
-        made.append(
-            Variable(
-                name=name,
-                type="path" if first("format", str) == "path" else kinds,
-                required=name in required,
-                description=(first("description", str) or first("title", str) or "").strip(),
-                default=next((node["default"] for node in nodes if "default" in node), None),
-                enum=first("enum", list) or [],
-                pattern=first("pattern", str) or "",
-            )
-        )
-    return tuple(made)
-
-
-def _schema_problems(path: str, schema: Mapping[str, Any]) -> Iterator[Problem]:
-    """Whether the schema compiles, and whether its own defaults hold it."""
-    for found in validate(schema, {})[1]:
-        if found.kind == "schema":
-            yield problem(path, f"variables: {found.message}")
-        elif found.kind != "missing":
-            yield problem(path, f"variables: the default of {found.path} does not hold the schema: {found.message}")
