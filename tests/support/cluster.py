@@ -5,6 +5,7 @@
 - ``cluster_images``: the product's images, built and loaded; references by name.
 
 The tests have a cluster of their own (``UNJUCKS_TEST_CLUSTER``, default ``unjucks-test``): a demo beside them is not touched.
+``UNJUCKS_KEEP_CLUSTER=1`` leaves it up, to look at it or to run the tests again without the wait.
 """
 
 import os
@@ -52,7 +53,7 @@ def _prepare(config: pytest.Config, *, with_images: bool) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the cluster if these tests started it."""
-    if config.stash.get(_OURS, False):
+    if config.stash.get(_OURS, False) and os.environ.get("UNJUCKS_KEEP_CLUSTER") != "1":
         provider.down(NAME)
 
 

@@ -110,6 +110,11 @@ def make_cgroups(settings: Settings) -> None:
     for root in _controllers():
         group = root / settings.cgroup
         group.mkdir(exist_ok=True)
+        if (root / "cgroup.controllers").exists():  # v2: a controller reaches a group only when all above pass it on
+            for controller in (root / "cgroup.controllers").read_text().split():
+                for folder in (root, group):
+                    with contextlib.suppress(OSError):  # one that cannot be passed on is none that the kubelet needs
+                        (folder / "cgroup.subtree_control").write_text(f"+{controller}")
         for name in ("cpuset.cpus", "cpuset.mems"):
             if (root / name).exists() and (group / name).exists():
                 (group / name).write_text((root / name).read_text())
