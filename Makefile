@@ -58,6 +58,7 @@ check: $(READY) ## Format, lint, types, import rules, and that everything genera
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/unjucks-crdgen --check
+	@PYTHONPATH=tests $(BIN)/python -m support.generated --check --pure
 
 .PHONY: format
 format: $(READY) ## Put the code into its format and mend what the linter can
