@@ -410,7 +410,7 @@ BEGIN
                   AND shobj_description(r.oid, 'pg_authid') = 'unjucks:' || prefix || ':' || p_uid) THEN
         EXECUTE format('DROP ROLE %I', known.role_name);
     END IF;
-    UPDATE unjucks_ops.tenant t SET state = 'dropped', dropped_at = now() WHERE t.tenant_id = p_uid AND t.state <> 'dropped';
+    UPDATE unjucks_ops.tenant t SET state = 'dropped', dropped_at = now(), name = '(dropped)' WHERE t.tenant_id = p_uid AND t.state <> 'dropped';
     RETURN 'dropped';
 END $$;
 

@@ -96,10 +96,12 @@ async def _check(database: Database, output: str) -> int:
     async with database.service_tx() as connection:
         rows = await connection.fetch("SELECT unjucks_ops.installation_drift() AS line")
     installation = [row["line"] for row in rows]
+    orphans = await tenants.orphans()
     found = {
         "installation": installation,
         "schema": list(tenants.schema_drift),
         "tenants": {uid: [item.value for item in state.drift] for uid, state in states.items() if state.drift},
+        "orphans": orphans,
         "checked": len(states),
     }
     if output == "json":
@@ -112,6 +114,8 @@ async def _check(database: Database, output: str) -> int:
         for state in states.values():
             if state.drift:
                 print(f"tenant {state.name} ({state.uid}, role {state.role}, {state.state}): {', '.join(state.drift)}")
+        for role, uid in orphans.items():
+            print(f"role {role} has no tenant here (UID {uid}); it is taken back when that Tenant exists, else drop it")
         print(f"{len(states)} tenants checked")
     return 1 if installation or tenants.schema_drift or found["tenants"] else 0
 

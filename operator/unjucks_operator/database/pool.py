@@ -4,7 +4,7 @@
     async with database.service_tx() as connection:       acts as the platform's service role: functions, no table rights
 
 Each transaction sets its role and its limits with SET LOCAL, in the same message as BEGIN, so nothing of it survives in the
-session: that is what makes the pool safe behind PgBouncer in transaction mode (there, use ``statement_cache_size=0``).
+session: that is what makes the pool safe behind PgBouncer in transaction mode (which it notices, and then prepares nothing).
 After a failed connect no other attempt is made until a growing, random delay is over; meanwhile every caller gets Unavailable at
 once. A connection that timed out or was cut is thrown away, never reused. Must not: hold a transaction while waiting for
 anything but the database. Called by the other modules of this package, and by ``__main__`` (open, close).
@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -31,6 +30,7 @@ log = logging.getLogger(__name__)
 Connection = Any  # asyncpg's pool hands out proxies; its stubs describe them apart from plain connections
 
 CLOSE_TIMEOUT = 5.0
+_STATEMENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,9 @@ class PoolSettings:
     idle_in_transaction_timeout: float = 15.0
     max_idle: float = 300.0
     """An unused connection is closed after this time."""
-    statement_cache_size: int = 100
-    """0 when the DSN leads through PgBouncer older than 1.21 in transaction mode."""
+    statement_cache_size: int | None = None
+    """Prepared statements kept in each session. None: 100, or 0 when a pooler (PgBouncer) is found between us and the server,
+    where a prepared statement of another client could answer to our name."""
     backoff_initial: float = 0.2
     backoff_max: float = 10.0
 
@@ -76,7 +77,9 @@ class Database:
         self._clock = clock
         self._randomness = randomness
         self._application_name = application_name
+        self._opened = False
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._making = asyncio.Lock()
         self._failures = 0
         self._not_before = 0.0
         self._last_failure: errors.OperatorError | None = None
@@ -85,23 +88,14 @@ class Database:
         return f"<Database prefix={self.prefix!r}>"
 
     async def open(self) -> None:
-        """Prepares the pool; makes no connection yet. Raises InvalidSpec when the DSN cannot be understood."""
-        if self._pool is not None:
-            return
-        _check_dsn(self._dsn)
-        self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=0,
-            max_size=self.settings.max_connections,
-            max_inactive_connection_lifetime=self.settings.max_idle,
-            timeout=self.settings.connect_timeout,
-            statement_cache_size=self.settings.statement_cache_size,
-            server_settings={"application_name": self._application_name},
-            reset=_no_reset,
-        )
+        """Gets ready; makes no connection yet. Raises InvalidSpec when the DSN can be seen to be none."""
+        if self._dsn and not self._dsn.startswith(("postgresql://", "postgres://")):
+            raise errors.InvalidSpec(_BAD_DSN)
+        self._opened = True
 
     async def close(self) -> None:
         """Ends all connections; running transactions get ``CLOSE_TIMEOUT`` seconds, then they are cut."""
+        self._opened = False
         pool, self._pool = self._pool, None
         if pool is None:
             return
@@ -110,6 +104,13 @@ class Database:
                 await pool.close()
         except (TimeoutError, OSError, asyncpg.InterfaceError):
             pool.terminate()
+
+    def usage(self) -> tuple[int, int, int]:
+        """Sessions open, sessions in use, and the budget; for metrics."""
+        if self._pool is None:
+            return 0, 0, self.settings.max_connections
+        size = self._pool.get_size()
+        return size, size - self._pool.get_idle_size(), self.settings.max_connections
 
     async def __aenter__(self) -> "Database":
         await self.open()
@@ -200,16 +201,13 @@ class Database:
         return True
 
     async def _acquire(self) -> Connection:
-        if self._pool is None:
-            raise unavailable("the operator has not opened it, or is shutting down")
-        wait = self._not_before - self._clock()
-        if wait > 0 and self._last_failure is not None:
-            raise errors.Unavailable(self._last_failure.message, reason=self._last_failure.reason, after=wait)
+        self._check_usable()
         try:
-            connection = await self._pool.acquire(timeout=self.settings.acquire_timeout)
+            pool = self._pool or await self._make_pool()
+            connection = await pool.acquire(timeout=self.settings.acquire_timeout)
         except TimeoutError as error:
-            busy = self._pool.get_size() - self._pool.get_idle_size()
-            if busy >= self.settings.max_connections:
+            _, busy, budget = self.usage()
+            if busy >= budget:
                 raise unavailable(f"all {busy} connections of the operator are busy") from error
             self._note(error)
             raise translate(error) from error
@@ -223,6 +221,49 @@ class Database:
         self._failures = 0
         self._last_failure = None
         return connection
+
+    def _check_usable(self) -> None:
+        if not self._opened:
+            raise unavailable("the operator has not opened it, or is shutting down")
+        if not self._dsn:
+            raise unavailable("no address is configured; set UNJUCKS_DATABASE_DSN")
+        wait = self._not_before - self._clock()
+        if wait > 0 and self._last_failure is not None:
+            raise errors.Unavailable(self._last_failure.message, reason=self._last_failure.reason, after=wait)
+
+    async def _make_pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        async with self._making:
+            if self._pool is not None:
+                return self._pool
+            self._check_usable()  # somebody may have failed, or closed, while we waited for our turn
+            cache = self.settings.statement_cache_size
+            if cache is None:
+                cache = 0 if await self._behind_a_pooler() else _STATEMENTS
+            pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=self.settings.max_connections,
+                max_inactive_connection_lifetime=self.settings.max_idle,
+                timeout=self.settings.connect_timeout,
+                statement_cache_size=cache,
+                server_settings={"application_name": self._application_name},
+                reset=_no_reset,
+            )
+            self._pool = pool
+            return pool
+
+    async def _behind_a_pooler(self) -> bool:
+        """Whether the process that greeted us is another one than the process that runs our statements."""
+        async with asyncio.timeout(self.settings.connect_timeout):
+            connection = await asyncpg.connect(
+                self._dsn, statement_cache_size=0, server_settings={"application_name": self._application_name}
+            )
+            try:
+                async with connection.transaction():
+                    runs = await connection.fetchval("SELECT pg_backend_pid()")
+                return bool(runs != connection.get_server_pid())
+            finally:
+                connection.terminate()
 
     async def _release(self, connection: Connection, broken: bool) -> None:
         if broken or self._pool is None:
@@ -250,17 +291,6 @@ _BAD_DSN = (
     "the database DSN cannot be used; it has the form "
     "postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.crt"
 )
-
-
-def _check_dsn(dsn: str) -> None:
-    """What can be seen without connecting; the rest shows at the first use. Never repeats the DSN."""
-    try:
-        parts = urlsplit(dsn)
-        usable = parts.scheme in ("postgres", "postgresql") and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise errors.InvalidSpec(_BAD_DSN) from None
 
 
 def _throw_away(connection: Connection) -> None:

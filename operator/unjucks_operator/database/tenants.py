@@ -176,6 +176,15 @@ class Tenants:
             ]
         return {item.uid: item for item in states}
 
+    async def orphans(self) -> dict[str, str]:
+        """Roles that carry our mark but no tenant's row, as role -> UID: left when the database was restored from before.
+
+        Nothing is done about them: ``ensure`` of that UID takes its role back; an administrator may drop the others.
+        """
+        async with self._database.service_tx() as connection:
+            rows = await connection.fetch(_ORPHANS, f"unjucks:{self._database.prefix}:")
+        return {row["role"]: row["uid"] for row in rows}
+
     async def repair_schema(self) -> tuple[str, ...]:
         """Puts row security, policies and rights of the shared tables back; returns (and remembers) what is still different."""
         await apply_security(self._database, record=False)
@@ -189,6 +198,13 @@ class Tenants:
         return self.schema_drift
 
 
+_ORPHANS = r"""
+    SELECT r.rolname::text AS role, substr(d.description, length($1::text) + 1) AS uid
+      FROM pg_roles r JOIN pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+     WHERE r.rolname LIKE 'ut\_%' AND starts_with(d.description, $1)
+       AND r.rolname NOT IN (SELECT t.role_name FROM unjucks_ops.tenant_report(NULL) t)
+     ORDER BY 1
+"""
 _TABLES = ("unjucks.generation_run", "unjucks.catalog", "unjucks.artifact")
 _REAP = tuple(
     f"DELETE FROM {table} WHERE ctid IN (SELECT ctid FROM {table} WHERE tenant_id = $1 LIMIT $2)"  # noqa: S608  names are fixed

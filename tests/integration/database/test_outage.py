@@ -136,6 +136,22 @@ async def test_nobody_listens() -> None:
         assert "connection was lost or could not be made" in error.message
 
 
+async def test_no_dsn_at_all() -> None:
+    """An operator without a database starts, and says what is missing."""
+    async with Database("") as database:
+        error = await refusal(database)
+        assert isinstance(error, errors.Unavailable)
+        assert "UNJUCKS_DATABASE_DSN" in error.message
+
+
+async def test_several_hosts_in_one_dsn(unjucks_database: ReadyDatabase) -> None:
+    """The first one is down; the driver goes on to the next."""
+    dsn = unjucks_database.dsn.replace("@127.0.0.1:", f"@127.0.0.1:{free_port()},127.0.0.1:")
+    async with unjucks_database.open(dsn) as database:
+        await database.ping()
+        assert database.usage() == (1, 0, 8)
+
+
 async def test_refused_credentials_and_missing_database(unjucks_database: ReadyDatabase) -> None:
     server = unjucks_database.server
     for dsn, text in (

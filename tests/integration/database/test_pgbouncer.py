@@ -21,7 +21,7 @@ from unjucks_operator.database.tenants import Tenants
 pytestmark = pytest.mark.integration
 
 DIGEST = "sha256:" + "1" * 64
-THROUGH = PoolSettings(max_connections=12, statement_cache_size=0)
+THROUGH = PoolSettings(max_connections=12)  # that there is a pooler is for the pool to find out
 
 
 @pytest.fixture
@@ -117,6 +117,18 @@ async def test_roles_do_not_leak_between_transactions_of_shared_sessions(
         )
     assert alive <= 2
     assert len(backends) >= 2
+
+
+async def test_prepared_statements_are_for_direct_connections(shared_database: ReadyDatabase, pooled: Database) -> None:
+    """A named statement of one client could be run by another one that has the same name for something else."""
+    async with shared_database.open() as direct:
+        for database, expected in ((direct, True), (pooled, False)):
+            async with database.service_tx() as connection:
+                await connection.fetchval("SELECT 'a statement to be kept'")
+                kept = await connection.fetch(
+                    "SELECT name FROM pg_prepared_statements WHERE name LIKE '\\_\\_asyncpg%'"
+                )
+            assert bool(kept) is expected
 
 
 async def test_server_restart_behind_the_pooler(shared_database: ReadyDatabase, pooled: Database) -> None:

@@ -121,6 +121,22 @@ async def test_a_role_that_is_somebody_elses_is_never_taken_over(
         assert (await Tenants(database).ensure(uid, "acme")).usable
 
 
+async def test_a_role_without_its_row_is_named_and_taken_back(
+    unjucks_database: ReadyDatabase, database: Database
+) -> None:
+    """The database was restored from a backup that is older than the tenant; roles live outside of it."""
+    tenants = Tenants(database)
+    uid, other = new_uid(), new_uid()
+    role = (await tenants.ensure(uid, "acme")).role
+    await tenants.ensure(other, "other")
+    assert await tenants.orphans() == {}
+    async with unjucks_database.as_admin() as admin:
+        await admin.execute("DELETE FROM unjucks_ops.tenant WHERE tenant_id = $1", uuid.UUID(uid))
+    assert await tenants.orphans() == {role: uid}
+    assert (await tenants.ensure(uid, "acme")).usable
+    assert await tenants.orphans() == {}
+
+
 DRIFTS: dict[Drift, str] = {
     Drift.ROLE_MISSING: "DROP ROLE {role}",
     Drift.ROLE_CAN_LOGIN: "ALTER ROLE {role} LOGIN PASSWORD 'x'",
