@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     add("--task-memory", type=int, metavar="BYTES", help="most memory of one task (a share of the container's limit)")
     add("--grace", type=float, metavar="SECONDS", help="time for running tasks after SIGTERM (20)")
     add("--once", action="store_true", default=None, help="serve exactly one render task, then exit with 0")
-    add("--tree-cache", type=int, metavar="BYTES", help="template trees kept in memory (67108864)")
+    add("--tree-cache", type=int, metavar="BYTES", help="template trees kept in memory (16777216)")
     add("--warm-trees", type=int, metavar="N", help="template sets kept parsed, each in a process of its own (4)")
     add("--reload-interval", type=float, metavar="SECONDS", help="how often the certificates are looked at (10)")
     add("--log-level", choices=["debug", "info", "warning", "error"], help="least severe level that is logged (info)")
@@ -112,7 +112,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         task_memory=value("task_memory", default_task_memory(_container_memory(), max_tasks)),
         grace=value("grace", 20.0),
         once=value("once", False),
-        tree_cache=value("tree_cache", 64 * _MIB),
+        tree_cache=value("tree_cache", 16 * _MIB),
         warm_trees=value("warm_trees", 4),
         reload_interval=value("reload_interval", 10.0),
         log_level=value("log_level", "info"),

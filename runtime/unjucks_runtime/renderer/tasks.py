@@ -9,11 +9,11 @@ import gc
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-import unjucks_engine
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import (
     MAX_MESSAGE,
@@ -69,9 +69,19 @@ OUT_OF_MEMORY = _encoded(Reason.LIMIT_EXCEEDED, "the task needed more memory tha
 TOO_DEEP = _encoded(Reason.LIMIT_EXCEEDED, "the templates or their data are nested too deeply", "depth")
 
 
+def _read_version() -> str:
+    try:
+        return version("unjucks-operator")
+    except PackageNotFoundError:
+        return "0"  # run from a source folder that was never installed
+
+
+_ENGINE_VERSION = _read_version()
+
+
 def engine_version() -> str:
-    """The version of the engine, which results depend on."""
-    return str(getattr(unjucks_engine, "__version__", "0"))
+    """The version of the engine, which results depend on: that of the whole distribution."""
+    return _ENGINE_VERSION
 
 
 def broken(message: str) -> TaskFailure:
