@@ -119,15 +119,22 @@ async def ready_database(server: PostgresServer) -> AsyncIterator[ReadyDatabase]
         yield ready
 
 
-@pytest.fixture(scope="session")
-def shared_database(postgres_server: PostgresServer) -> Iterator[ReadyDatabase]:
-    """One for many tests that only add tenants of their own to it; making one takes longer than most tests."""
-    ready = asyncio.run(_make_bare(postgres_server))
+@contextlib.contextmanager
+def lasting_database(server: PostgresServer) -> Iterator[ReadyDatabase]:
+    """One that outlives the event loop of a test: for fixtures of a module or of the whole run."""
+    ready = asyncio.run(_make_bare(server))
     try:
         asyncio.run(_set_up(ready))
         yield ready
     finally:
         asyncio.run(_remove(ready))
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: PostgresServer) -> Iterator[ReadyDatabase]:
+    """One for many tests that only add tenants of their own to it; making one takes longer than most tests."""
+    with lasting_database(postgres_server) as ready:
+        yield ready
 
 
 @pytest.fixture
