@@ -44,22 +44,21 @@ SCHEMA_DRIFTS = {
 
 @pytest.mark.parametrize("what", list(SCHEMA_DRIFTS))
 async def test_drift_of_the_shared_tables_shows_on_every_tenant_and_is_repaired(
-    damaged_database: ReadyDatabase, what: str
+    unjucks_database: ReadyDatabase, database: Database, what: str
 ) -> None:
-    async with damaged_database.open() as database:
-        tenants = Tenants(database)
-        one, two, gone = new_uid(), new_uid(), new_uid()
-        for uid in (one, two, gone):
-            await tenants.ensure(uid, "acme")
-        await tenants.retire(gone)
-        async with unjucks_database.as_admin() as admin:
-            await admin.execute(SCHEMA_DRIFTS[what].format(prefix=unjucks_database.prefix))
-            sweep = await tenants.sweep()
-            assert [sweep[uid].drift for uid in (one, two, gone)] == [(Drift.SCHEMA,), (Drift.SCHEMA,), ()]
-            assert tenants.schema_drift
-            assert (await tenants.ensure(one, "acme")).usable
-            assert tenants.schema_drift == ()
-            assert all(state.healthy for state in (await tenants.sweep()).values())
+    tenants = Tenants(database)
+    one, two, gone = new_uid(), new_uid(), new_uid()
+    for uid in (one, two, gone):
+        await tenants.ensure(uid, "acme")
+    await tenants.retire(gone)
+    async with unjucks_database.as_admin() as admin:
+        await admin.execute(SCHEMA_DRIFTS[what].format(prefix=unjucks_database.prefix))
+        sweep = await tenants.sweep()
+        assert [sweep[uid].drift for uid in (one, two, gone)] == [(Drift.SCHEMA,), (Drift.SCHEMA,), ()]
+        assert tenants.schema_drift
+        assert (await tenants.ensure(one, "acme")).usable
+        assert tenants.schema_drift == ()
+        assert all(state.healthy for state in (await tenants.sweep()).values())
 
 
 @pytest.mark.parametrize(
