@@ -11,6 +11,7 @@ from unjucks_engine.errors import TemplateError
 from unjucks_engine.jsonout import stringify
 from unjucks_engine.jsregex import RegExp
 from unjucks_engine.lexer import JS_SPACE
+from unjucks_engine.member import member
 from unjucks_engine.methods_string import METHODS as STRING
 from unjucks_engine.methods_string import lower, upper
 from unjucks_engine.ops import text, to_number, truth, type_error
@@ -62,8 +63,7 @@ def center(rt: Render, value: Any = U, width: Any = U, *_: Any) -> Any:
     value = normal(value)
     if not truth(width):
         width = 80
-    kind = type(value)
-    size = len(value) if kind in (str, list) else len(value.val) if kind is Safe else U
+    size = member(rt, value, "length")
     if ops.greater_equal(rt, size, width):
         return value
     spaces = ops.subtract(rt, width, size)
@@ -210,7 +210,7 @@ def truncate(rt: Render, value: Any = U, length: Any = U, kill: Any = U, end: An
     value = normal(value)
     if not truth(length):
         length = 255
-    size = len(value) if type(value) in (str, list) else len(value.val) if type(value) is Safe else U
+    size = member(rt, value, "length")
     if ops.less_equal(rt, size, length):
         return value
     source = string(value, "substring" if truth(kill) else "lastIndexOf")
@@ -248,8 +248,6 @@ def urlencode(rt: Render, value: Any = U, *_: Any) -> str:
 
 
 def _pair(rt: Render, item: Any) -> tuple[Any, Any]:
-    from unjucks_engine.member import member
-
     if item is None or item is U:
         raise type_error("Cannot read properties of undefined")
     return member(rt, item, 0), member(rt, item, 1)

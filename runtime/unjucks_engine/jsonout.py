@@ -47,7 +47,7 @@ def stringify(rt: Render, value: Any, spaces: Any) -> Any:
 def _write(rt: Render, value: Any, gap: str, indent: str, out: list[str], active: list[int]) -> bool:
     """Appends the JSON of a value; False if it has none."""
     kind = type(value)
-    rt.work(1)
+    rt.work(4)
     if kind is str:
         out.append(quote(value))
     elif kind is bool:

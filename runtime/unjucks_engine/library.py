@@ -29,6 +29,7 @@ def js_range(rt: Render, args: list[Any]) -> list[Any]:
     position = start
     while ops.less(rt, position, stop) if up else ops.greater(rt, position, stop):
         rt.items(1)
+        rt.work(4)
         if len(result) >= rt.limits.items:
             raise LimitExceeded("items", "a range is too long")
         result.append(position)

@@ -14,7 +14,7 @@ class Limits:
 
     source_bytes: int = 4 * 1024 * 1024
     #: Nodes of the syntax tree of one file.
-    nodes: int = 200_000
+    nodes: int = 60_000
     #: Nesting of tags and expressions of one file.
     nesting: int = 90
     #: Steps of one render: rounds of loops weighted by their body, calls, elements that filters and methods touch.

@@ -94,7 +94,7 @@ def _own_to_string(rt: Render, value: dict[str, Any]) -> str:
 
 def join(rt: Render, items: list[Any], separator: str) -> str:
     """``items.join(separator)``: null and undefined are empty, a list inside itself too."""
-    rt.work(len(items))
+    rt.work(len(items) + 12)
     active = rt.joining
     if any(item is items for item in active):
         return ""
