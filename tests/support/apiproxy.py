@@ -52,6 +52,8 @@ class ApiProxy:
         self._streams: dict[web.StreamResponse, tuple[str, asyncio.Task[object]]] = {}
         self._mended = asyncio.Event()
         self._mended.set()
+        self._busy: set[asyncio.Task[object]] = set()
+        self._ending = False
 
     def cut(self) -> None:
         """End all watches; refuse every request until ``mend``."""
@@ -104,13 +106,25 @@ class ApiProxy:
             try:
                 yield self
             finally:
-                self._mended.set()
-                for _, task in self._streams.values():
-                    task.cancel()
+                self._ending = True
+                self.cut()
+                if (
+                    self._busy
+                ):  # a handler that is cancelled in the middle of a TLS handshake leaks its socket (Python 3.11)
+                    await asyncio.wait(self._busy, timeout=10)
                 await runner.cleanup()
         await asyncio.sleep(0)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._busy.add(task)
+        try:
+            return await self._forward(request)
+        finally:
+            self._busy.discard(task)
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         query = dict(request.query)
         seen = Seen(request.method, request.path, query)
         self.requests.append(seen)
@@ -120,7 +134,11 @@ class ApiProxy:
         if seen.watch and plural in self._expire:
             self._expire.discard(plural)
             query["resourceVersion"] = "1"
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in {"host", "authorization", *_HOP}}
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() not in {"host", "authorization", *_HOP}
+        }
         body = await request.read()
         async with self._session.request(
             request.method,
@@ -135,8 +153,9 @@ class ApiProxy:
                 self.writes += 1
                 if self.after_write is not None:
                     self.after_write(self.writes, seen)
-            if not seen.watch:
-                return web.Response(status=upstream.status, body=await upstream.read(), headers=kept)
+            if not seen.watch or self._ending:
+                body = b"" if seen.watch else await upstream.read()
+                return web.Response(status=upstream.status, body=body, headers=kept)
             return await self._stream(request, upstream, plural, kept)
 
     async def _stream(

@@ -1,4 +1,4 @@
-"""The HTTP server for the kubelet and Prometheus: /livez, /readyz, /metrics. Serves no data of tenants, changes nothing.
+"""The HTTP server for the kubelet and Prometheus: /livez, /readyz, /metrics. Serves no data of anybody's, changes nothing.
 
 /livez   200 while this process works; 503 names the checks that fail: then a restart is the cure.
 /readyz  200 when it can do its part: caches filled, and leading or standing by.

@@ -7,11 +7,13 @@ write into somebody's object, it fails loudly instead (``_TripwireDiffs``, ``_Tr
 What kopf 1.45 does not give, and what stands in for it:
 
 - *Is the first list complete?* Its end is a private mark inside kopf. And after an expired watch (HTTP 410) it lists again but
-  never says what vanished in between: such objects would live on as ghosts. Both have one cure, the *audit*: when a watch has been
-  opened after a list (our HTTP session sees both requests), we list the metadata ourselves. That list is later than the watch's
-  start, so whatever changes after it reaches us as an event; what it has and we lack is waited for, then fetched; what we have and
-  it lacks is dropped, unless newer than the list. After the first audit the kind is ``synced``. Audits are repeated after each
-  relist and every ``audit_period``. Cost: one metadata-only list.
+  never says what vanished in between: such objects would live on as ghosts. Both have one cure, the *audit*: each time a watch has
+  been opened (our HTTP session sees the request) we list the metadata ourselves. That list is later than the watch's start, so
+  whatever changes after it reaches us as an event; what it has and we lack is waited for, then fetched; what we have and it lacks
+  is dropped, unless newer than the list. After the first audit the kind is ``synced``. Audits are repeated every ``audit_period``.
+  Cost: one metadata-only list; the server ends watches every 30 to 60 minutes.
+- *Did the server's history go back* (etcd restored from a backup)? A watch that goes on from a version of the lost future is blind
+  until that version is reached again. The audit sees a list older than what we hold: the store is emptied, kopf starts anew.
 - *Is the watch alive?* kopf hides bookmarks from handlers. The session's middleware sees the bytes (aiohttp's tracing does not:
   it reports bodies that are read as a whole only), so each chunk of each stream counts as a sign of life: ``ages``.
 - *An error inside the watch* ends kopf's tasks. They are started again here, with backoff; store, workers and lease live on.
@@ -46,7 +48,8 @@ _KOPF_FOLDER = Path(kopf.__file__).parent
 _PATIENCE = 2.0
 """Seconds without progress after which objects that a list has and events did not bring are fetched one by one."""
 
-Observer = Callable[[str, str, str, float], None]
+_AUDIT_PAUSE = 1.0
+"""Seconds between two audits of a kind at least."""
 
 
 class WatchMetrics:
@@ -71,8 +74,6 @@ class _Watched:
     asked_at: float | None = None
     """When a list or watch of this kind was first asked for; None while the CRD is not there."""
     heard_at: float | None = None
-    listed: bool = False
-    """A list has begun since the last audit."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """An audit is due."""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
@@ -112,6 +113,8 @@ class KopfSource:
         self._user_agent = user_agent
         self._tasks: list[asyncio.Task[None]] = []
         self._sessions: list[aiohttp.ClientSession] = []
+        self._restart = asyncio.Event()
+        """The watches must begin anew."""
 
     # --- life -------------------------------------------------------------------------------------------------------------
 
@@ -174,6 +177,8 @@ class KopfSource:
     async def _run_kopf(self) -> str:
         """One life of kopf. Returns why it ended; when cancelled, ends it first."""
         roots: list[asyncio.Task[Any]] = []
+        self._restart.clear()
+        restart = asyncio.create_task(self._restart.wait(), name="restart request")
         try:
             # No stop flag: kopf would leave the task that waits for it behind. Its root tasks end by cancellation.
             roots = list(
@@ -185,9 +190,10 @@ class KopfSource:
                 )
             )
             self._reclaim_signals()
-            done, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
-            return "; ".join(_ending(task) for task in done)
+            done, _ = await asyncio.wait([*roots, restart], return_when=asyncio.FIRST_COMPLETED)
+            return "the server's history went back" if restart in done else "; ".join(map(_ending, done))
         finally:
+            restart.cancel()
             # Shielded: when we are cancelled while waiting, kopf must still come to its end.
             ending = asyncio.ensure_future(self._end_kopf(roots))
             try:
@@ -261,7 +267,6 @@ class KopfSource:
         started = self._clock.monotonic()
         if item is not None:
             item.asked_at = item.asked_at if item.asked_at is not None else started
-            item.listed = item.listed or not watching
         verb, plural = ("watch" if watching else "list", item.resource.plural) if item else ("get", _plural(request))
         try:
             self._authorize(request)
@@ -279,9 +284,7 @@ class KopfSource:
             if watching:
                 # response.content is what kopf reads the stream from; the wrapper hands everything else through.
                 response.content = cast(aiohttp.StreamReader, _Stream(response.content, lambda: self._heard(item)))
-                if item.listed:
-                    item.listed = False
-                    item.wake.set()
+                item.wake.set()
         return response
 
     def _authorize(self, request: aiohttp.ClientRequest) -> None:
@@ -310,6 +313,7 @@ class KopfSource:
                 await self._clock.sleep(delay)
                 continue
             failures = 0
+            audited_at = self._clock.monotonic()
             if not item.synced.is_set():
                 item.synced.set()
                 _log.info("%s synced", item.resource.plural, extra={"objects": len(item.store)})
@@ -318,6 +322,8 @@ class KopfSource:
                 await item.wake.wait()
             finally:
                 timer.cancel()
+            # Watches that are cut again and again must not become a storm of lists.
+            await self._clock.sleep(max(0.0, audited_at + _AUDIT_PAUSE - self._clock.monotonic()))
 
     async def _audit(self, item: _Watched) -> None:
         """Make the store equal to the server's list; see the module's text for why that is sound."""
@@ -329,6 +335,7 @@ class KopfSource:
             # A list is never older than what we knew before we asked for it, unless etcd was restored from a backup.
             _log.warning("%s: the API server's history went back from %d to %s", resource.plural, floor, list_version)
             store.reset()
+            self._restart.set()
         for key in store.drop_ghosts(versions, int(list_version)):
             self._metrics.repaired(resource.plural, "ghost")
             _log.info("%s %s was deleted while nobody looked", resource.kind, "/".join(filter(None, key)))

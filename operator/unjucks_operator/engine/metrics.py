@@ -1,6 +1,6 @@
 """Metrics: one table of what exists, and the objects that the engine reports to. Names are those of client-go where there are any.
 
-No metric has a label per tenant or per object: their number would grow with the cluster. The registry is a parameter, so two
+No metric has a label per object: their number would grow with the cluster. The registry is a parameter, so two
 processes' worth of metrics can live in one test. ``docs/reference/metrics.md`` is made from the tables (``reference``).
 
 Must not: read the cluster. Made by ``__main__``; called through small protocols by queues, runners, client and watches.

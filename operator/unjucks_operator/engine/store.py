@@ -8,10 +8,12 @@ Must not: await, or talk to anybody but its subscribers. Called by the event sou
 observers (reads), and by whoever keeps a reverse index (``subscribe``).
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+_log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 ObjectKey = tuple[str, str]
 """(namespace, name); the namespace is empty for cluster-scoped objects."""
@@ -131,4 +133,7 @@ class ResourceStore:
 
     def _tell(self, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
         for subscriber in self._subscribers:
-            subscriber(key, before, after)
+            try:
+                subscriber(key, before, after)
+            except Exception:  # a bug there; the others must be told all the same
+                _log.exception("a subscriber failed")

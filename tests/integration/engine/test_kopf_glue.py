@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from unjucks_operator.kube.config import from_kubeconfig
 from unjucks_operator.kube.credentials import CertificateOnly, Endpoint
 from unjucks_operator.kube.resources import GENERATION_JOB, TEMPLATE_REGISTRY, TENANT, Resource
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 TENANTS = TENANT.path()
 
 
@@ -82,7 +83,7 @@ class Bench:
 async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition; the limit only ends a test that would never end."""
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(80):
             while not condition():
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -266,7 +267,37 @@ async def test_a_crd_that_comes_late_is_served_then(control_plane_factory: Contr
         assert not starting.done()
         assert bench.source.ages() == {}, "a kind that is not there is not silent"
         await asyncio.to_thread(plane.apply_crds, CRD_FOLDER)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(80):
             await starting
         bench.create("late")
         await until(lambda: bench.has("late"), "events flow")
+
+
+async def test_a_server_that_was_restored_from_a_backup_is_followed(control_plane_factory: ControlPlaneFactory) -> None:
+    plane = control_plane_factory(controllers=False, audit="")
+    plane.apply_crds(CRD_FOLDER)
+    etcd, backup = plane.folder / "etcd", plane.folder / "etcd-backup"
+
+    def restart(*, swap: bool) -> None:
+        plane._stop_components()
+        if swap:
+            shutil.rmtree(etcd)
+            shutil.copytree(backup, etcd)
+        else:
+            shutil.copytree(etcd, backup)
+        plane.start_etcd()
+        plane.start_apiserver()
+
+    async with bench_on(plane, "restored", TENANT) as bench:
+        bench.create("old")
+        await asyncio.to_thread(restart, swap=False)
+        await bench.source.start()
+        bench.create("lost")
+        for number in range(50):  # the lost future is longer than what comes after it
+            bench.label("old", f"future-{number}")
+        await until(lambda: bench.has("lost") and bench.label_of("old") == "future-49", "the future is in the store")
+        await asyncio.to_thread(restart, swap=True)
+        await until(lambda: not bench.has("lost") and bench.label_of("old") == "", "the store is in the past")
+        bench.create("new")
+        await until(lambda: bench.has("new"), "events flow")
+        assert bench.metrics.restarts == 1
