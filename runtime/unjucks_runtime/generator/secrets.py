@@ -26,8 +26,8 @@ class Taint:
 
     def hide(self, text: str) -> str:
         """The text with the secrets that stand in it literally taken out: for names, messages and errors."""
-        for literal in self.literals:
-            text = text.replace(literal.decode("utf-8", "replace"), "(secret)")
+        for literal in sorted(self.literals, key=lambda item: (-len(item), item)):  # the longer one first, always
+            text = text.replace(literal.decode("utf-8", "replace"), "***")
         return text
 
     def touches(self, file: TemplateFile, context: Mapping[str, Any], content: bytes) -> bool:

@@ -298,7 +298,7 @@ class TestSecrets:
         assert named.reason is Reason.SENSITIVE_DATA_BLOCKED
         assert "hunter22" not in str(named)
         told = run({**files, "a.njk": '---\nto: a\nmessage: "use {{ key }}"\n---\n'}, {"key": "hunter22"})
-        assert told.messages == ("use (secret)",)
+        assert told.messages == ("use ***",)
         lost = failure({**files, "a.njk": '---\nto: a\nafter: "{{ key }}"\n---\nx'}, {"key": "hunter22"}, {"a": "b\n"})
         assert lost.reason is Reason.ANCHOR_NOT_FOUND
         assert "hunter22" not in str(lost)
