@@ -181,8 +181,10 @@ def _sweep() -> str:
     sys.meta_path.insert(0, finder)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     done = 0
-    for options in ({}, {"seed": 1, "now": now, "filters_profile": "v4"}):
-        environment = unjucks_engine.Environment({"t": ""}, **options)
+    for environment in (
+        unjucks_engine.Environment({"t": ""}),
+        unjucks_engine.Environment({"t": ""}, seed=1, now=now, filters_profile="v4"),
+    ):
         calls = [f"{{{{ {v} | {f}{a} }}}}" for f in environment.filters for v in _VALUES for a in _ARGUMENTS]
         tests = [f"{{{{ {v} is {t}{a} }}}}" for t in environment.tests for v in _VALUES[:2] for a in _ARGUMENTS]
         for text in (*calls, *tests, *_TEXTS):

@@ -104,6 +104,14 @@ async def test_a_pod_that_becomes_ready_serves_the_waiting_in_order() -> None:
     await pool.close()
 
 
+async def test_without_patience_a_free_place_is_still_taken() -> None:
+    pool = new_pool(capacity=1)
+    pool.observe(UID, [pod("a")])
+    async with pool.lease(UID, wait_seconds=0) as client:
+        assert client.endpoint.pod == "a"
+    await pool.close()
+
+
 async def test_busy_is_another_reason_than_starting() -> None:
     pool = new_pool(capacity=1)
     pool.observe(UID, [pod("a")])
