@@ -28,7 +28,7 @@ TESTS = Path(__file__).parents[1]
 def before() -> Iterator[leftovers.Picture]:
     """The machine before the test, which has no cluster of this name; afterwards there is none again."""
     cluster.down(NAME)
-    yield leftovers.picture()
+    yield leftovers.picture(NAME)
     cluster.down(NAME)
 
 
@@ -43,7 +43,7 @@ def _environment() -> dict[str, str]:
 def _settled(before: leftovers.Picture) -> list[str]:
     """The difference, when the kernel has had a moment to remove devices of dead namespaces."""
     for _ in range(100):
-        found = leftovers.difference(before, leftovers.picture())
+        found = leftovers.difference(before, leftovers.picture(NAME))
         if not found:
             return []
         time.sleep(0.1)
@@ -61,7 +61,7 @@ def test_down_leaves_nothing(before: leftovers.Picture) -> None:
     inside = leftovers.processes_in_namespace_of(pid)
     assert len(inside) >= 9  # the programs and the DNS pod
     # The picture can see a cluster at all:
-    seen = leftovers.difference(before, leftovers.picture())
+    seen = leftovers.difference(before, leftovers.picture(NAME))
     assert any(line.startswith("links: +") for line in seen)
     assert any(line.startswith("cgroups: +") for line in seen)
     # And even while it runs the machine's own tables, settings and folders are as before.

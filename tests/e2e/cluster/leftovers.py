@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from e2e.cluster import packages
+from e2e.cluster import packages, paths
+from e2e.cluster.settings import Settings
 
 _SYSCTLS: Final = (
     "net/ipv4/ip_forward",
@@ -94,18 +95,29 @@ def _sysctls() -> frozenset[str]:
     return frozenset(f"{name} = {(base / name).read_text().strip()}" for name in _SYSCTLS if (base / name).exists())
 
 
-def picture() -> Picture:
-    """Take a picture of the machine."""
+def _without_others(lines: frozenset[str], name: str) -> frozenset[str]:
+    """Without lines about other clusters that somebody runs, starts or removes at the same time."""
+    folder = paths.cache() / "cluster"
+    others = [
+        s for p in folder.glob("*/settings.json") if p.parent.name != name and (s := Settings.load(p.parent.name))
+    ]
+    words = {word for other in others for word in (other.host_device, other.cgroup)}
+    return frozenset(line for line in lines if not words & set(re.split(r"[\s/]", line)))
+
+
+def picture(name: str = "") -> Picture:
+    """Take a picture of the machine; with a cluster's name, without what belongs to other clusters."""
     packages.extend_path()
     links = {line.split()[1].split("@")[0].rstrip(":") for line in _lines("ip", "-oneline", "link")}
+    routes = _lines("ip", "route", "show", "table", "all")
     return Picture(
         mounts=_mounts(),
-        links=frozenset(links),
-        routes=_lines("ip", "route", "show", "table", "all"),
+        links=_without_others(frozenset(links), name) if name else frozenset(links),
+        routes=_without_others(routes, name) if name else routes,
         rules=_rules(),
         ipsets=_lines("ipset", "list", "-name"),
         namespaces=_lines("ip", "netns", "list"),
-        cgroups=_cgroups(),
+        cgroups=_without_others(_cgroups(), name) if name else _cgroups(),
         folders=_folders(),
         sysctls=_sysctls(),
         hosts=frozenset(Path("/etc/hosts").read_text().splitlines()),
