@@ -36,7 +36,7 @@ from unjucks_operator.engine.informer import Informer
 from unjucks_operator.engine.kopf_glue import KopfSource, WatchMetrics
 from unjucks_operator.engine.lease import Elector, Timing, unique_identity
 from unjucks_operator.engine.metrics import Metrics
-from unjucks_operator.engine.process import Exit, Piece, Process, StartError
+from unjucks_operator.engine.process import Exit, Group, Piece, Process, StartError
 from unjucks_operator.engine.queue import Backoff, Lane, WorkQueue
 from unjucks_operator.engine.runner import Runner
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
@@ -352,6 +352,12 @@ class App:
         )
         self.metrics.watch_ages(self.source.ages)
         self.metrics.watch_ages(lambda: {it.plural: informer.age() for it, informer in self.informers.items()})
+        for resource, store in (
+            (TENANT, self.tenants),
+            (TEMPLATE_REGISTRY, self.registries),
+            (GENERATION_JOB, self.jobs),
+        ):
+            self.metrics.watch_store(resource.plural, store.__len__)
 
     def _make_lease(self) -> None:
         leader = self.config.leader
@@ -414,7 +420,7 @@ class App:
         add("own secrets", Piece(self._load_platform, self.pool.close))
         add("informers", Piece(self._start_informers, self._stop_background))
         add("event source", self.source)
-        workers = config.workers
+        workers, group = config.workers, Group()
         for name, queue, reconcile, count, timeout in (
             ("Tenant", self.tenant_queue, self.tenant, workers.tenants, workers.reconcile_timeout),
             ("TemplateRegistry", self.registry_queue, self.registry, workers.registries, workers.reconcile_timeout),
@@ -437,7 +443,8 @@ class App:
                 rng=self.rng,
                 metrics=self.metrics.runner(name),
             )
-            add(f"{name} workers", Piece(runner.start, self._stopper(runner)))
+            group.add(Piece(runner.start, self._stopper(runner)))
+        add("workers", group)
         add("sweep", self._sweeper())
 
     def _sweeper(self) -> Sweeper:

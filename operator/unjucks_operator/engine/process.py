@@ -70,6 +70,31 @@ class Piece:
             await self.end()
 
 
+class Group:
+    """Components that start one after the other and stop all at once: the time for work under way is then given only once."""
+
+    def __init__(self) -> None:
+        self._components: list[Component] = []
+        self._begun: list[Component] = []
+
+    def add(self, component: Component) -> None:
+        """One more."""
+        self._components.append(component)
+
+    async def start(self) -> None:
+        """See ``Component``."""
+        for component in self._components:
+            self._begun.append(component)
+            await component.start()
+
+    async def stop(self) -> None:
+        """See ``Component``. When several fail, the first failure is raised after all have ended."""
+        outcomes = await asyncio.gather(*(component.stop() for component in self._begun), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
 class StartError(Exception):
     """A component cannot start for a reason that is not a bug; the message is for the log, the code for the exit."""
 

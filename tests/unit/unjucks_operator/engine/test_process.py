@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from support.clock import settle
-from unjucks_operator.engine.process import Exit, Piece, Process, StartError
+from unjucks_operator.engine.process import Exit, Group, Piece, Process, StartError
 
 
 class Part:
@@ -137,3 +137,37 @@ async def test_a_part_that_does_not_stop_is_abandoned(log: list[str], caplog: py
     assert log[-1] == "stop a"
     assert "stuck did not stop" in caplog.text
     assert "broken failed to stop" in caplog.text
+
+
+async def test_a_group_starts_in_order_and_stops_at_once(log: list[str]) -> None:
+    gate = asyncio.Barrier(2)
+
+    async def meet() -> None:
+        await gate.wait()
+        log.append("met")
+
+    group = Group()
+    group.add(Part(log, "a"))
+    group.add(Piece(end=meet))
+    group.add(Piece(end=meet))
+    group.add(Part(log, "never", fails=ZeroDivisionError()))
+    group.add(Part(log, "after"))
+    with pytest.raises(ZeroDivisionError):
+        await group.start()
+    async with asyncio.timeout(5):  # one after the other they would wait for each other for ever
+        await group.stop()
+    assert log[:3] == ["start a", "started a", "start never"]
+    assert sorted(log[3:]) == ["met", "met", "stop a", "stop never"]
+
+
+async def test_a_group_ends_everything_before_it_reports_a_failure(log: list[str]) -> None:
+    async def broken() -> None:
+        raise ValueError("broken")
+
+    group = Group()
+    group.add(Piece(end=broken))
+    group.add(Part(log, "b"))
+    await group.start()
+    with pytest.raises(ValueError, match="broken"):
+        await group.stop()
+    assert log[-1] == "stop b"
