@@ -117,7 +117,6 @@ def up(name: str = DEFAULT_NAME) -> Cluster:
                 sandbox.stop(name)
         _require_bridge_filter()
         settings = sandbox.choose_settings(name)
-        settings.save()
         try:
             _start(settings, programs)
         except BaseException:

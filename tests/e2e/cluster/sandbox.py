@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from e2e.cluster import process
+from e2e.cluster import paths, process
 from e2e.cluster.errors import ClusterError, StartFailed
+from e2e.cluster.golang import locked
 from e2e.cluster.settings import CLUSTERS, NODE_NAME, Settings
 
 _INIT: Final = Path(__file__).with_name("nodeinit.py")
@@ -86,11 +87,16 @@ def used_networks(ignore_device: str = "") -> list[ipaddress.IPv4Network]:
 
 
 def choose_settings(name: str) -> Settings:
-    """Settings for a new cluster, with networks nobody uses yet."""
-    for index in range(CLUSTERS):
-        settings = Settings(name, index)
-        if not settings.overlaps(used_networks()):
-            return settings
+    """Settings for a new cluster, with networks nobody uses yet; saved, so that the next one chooses others."""
+    folder = paths.cache() / "cluster"
+    with locked(folder / "choose.lock", "it is choosing networks"):
+        others = [s for file in folder.glob("*/settings.json") if (s := Settings.load(file.parent.name))]
+        taken = used_networks() + [n for s in others if s.name != name for n in (s.link, s.pods, s.services)]
+        for index in range(CLUSTERS):
+            settings = Settings(name, index)
+            if not settings.overlaps(taken):
+                settings.save()
+                return settings
     raise ClusterError(
         f"all {CLUSTERS} sets of networks (10.243.x.0/30, 10.244.x.0/22, 10.96.x.0/20) are in use on this machine; "
         "see `ip route`, and take other clusters down"

@@ -13,7 +13,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from e2e.cluster import archive, audit, components, golang, images, leftovers, wheels
+from e2e.cluster import archive, audit, components, golang, images, leftovers, sandbox, wheels
 from e2e.cluster.pki import Authority, write_kubeconfig
 from e2e.cluster.settings import CLUSTERS, Settings
 
@@ -35,6 +35,14 @@ def test_clusters_never_share_a_network() -> None:
         assert one.overlaps([one.pods])
         assert len(one.host_device) <= 15
         assert one.kubernetes_service in map(str, one.services)
+
+
+def test_a_new_cluster_takes_networks_that_no_other_has_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    chosen = [sandbox.choose_settings(f"c{number}") for number in range(3)]
+    assert len({settings.index for settings in chosen}) == 3
+    assert sandbox.choose_settings("c1") == chosen[1]  # its own choice is no obstacle
+    assert not any(settings.overlaps(sandbox.used_networks()) for settings in chosen)
 
 
 def test_settings_survive_a_save_and_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
