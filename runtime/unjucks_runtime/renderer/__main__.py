@@ -46,7 +46,7 @@ async def check_confinement(pool: WorkerPool, settings: Settings) -> None:
     if outcome.kind is not Kind.RESULT or outcome.payload:
         could = ", ".join(outcome.payload.decode(errors="replace").splitlines()) or "answer wrongly"
         raise UnconfinedError(
-            f"child processes are not confined: one could {could}. A kernel with seccomp is needed; see docs/security.md"
+            f"child processes are not confined: one could {could}. A kernel with seccomp is needed; see docs/renderer.md"
         )
 
 

@@ -186,7 +186,8 @@ class RendererServer:
             limits = self._bounded(task.limits)
             outcome = await self._perform(Kind.ANALYZE, limits, b"", body)
             answer = _validated(AnalyzeResponse, outcome)
-            answer = answer.model_copy(update={"cpu_seconds": outcome.cpu_seconds})
+            costs = {"cpu_seconds": outcome.cpu_seconds, "engine_version": self.pool.engine_version}
+            answer = answer.model_copy(update=costs)
             _log_task("analyzed", outcome, files=len(answer.files), actions=len(answer.actions))
             return _json(answer)
         finally:

@@ -3,6 +3,7 @@
 import signal
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from unjucks_api.render_protocol import Limits
 from unjucks_api.tree import tree_digest
 from unjucks_runtime.renderer import seccomp
 from unjucks_runtime.renderer.forker import Exit
-from unjucks_runtime.renderer.settings import default_task_memory, parse
+from unjucks_runtime.renderer.settings import default_task_memory, parse, parser
 from unjucks_runtime.renderer.trees import TreeCache
 from unjucks_runtime.renderer.wire import (
     FrameError,
@@ -161,6 +162,15 @@ def test_help_names_every_flag_and_the_environment(capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     for flag in ("--certificates", "--once", "--max-tasks", "--grace", "--task-memory", "UNJUCKS_RENDERER_MAX_TASKS"):
         assert flag in text
+
+
+def test_the_manual_names_every_flag_and_its_default() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "renderer.md").read_text(encoding="utf-8")
+    flags = [option for action in parser()._actions for option in action.option_strings if option.startswith("--")]
+    assert [flag for flag in flags if f"`{flag}`" not in manual and flag != "--help"] == []
+    defaults = parse([], {})
+    for name in ("max_tasks", "tree_cache", "warm_trees", "port", "health_port", "certificates", "log_level"):
+        assert f"`{getattr(defaults, name)}`" in manual, name
 
 
 def test_tasks_share_the_containers_memory() -> None:
