@@ -13,12 +13,14 @@ from unjucks_engine.scopes import children, import_names, loop_names, parameters
 
 #: Which kind of value a filter works on.
 _FILTER_KINDS = {
-    **dict.fromkeys(("batch", "groupby", "join", "rejectattr", "select", "reject", "selectattr", "slice", "sort", "sum", "first",
+    **dict.fromkeys(("batch", "groupby", "join", "rejectattr", "select", "reject", "selectattr", "slice",
+                     "sort", "sum", "first",
                      "last", "random"), "list"),
     **dict.fromkeys(("dictsort",), "object"),
     **dict.fromkeys(("abs", "round"), "number"),
-    **dict.fromkeys(("capitalize", "lower", "upper", "title", "trim", "truncate", "replace", "indent", "center", "nl2br", "striptags",
-                     "urlize", "wordcount", "camelCase", "pascalCase", "kebabCase", "snakeCase", "titleCase", "constantCase",
+    **dict.fromkeys(("capitalize", "lower", "upper", "title", "trim", "truncate", "replace", "indent", "center",
+                     "nl2br",
+                     "striptags", "urlize", "wordcount", "camelCase", "pascalCase", "kebabCase", "snakeCase", "titleCase", "constantCase",
                      "upperCase", "lowerCase", "slug", "slugify", "humanize", "pluralize", "singularize", "plural", "singular",
                      "camelize", "dasherize", "underscore", "paramCase", "sentenceCase", "startCase", "classify", "tableize"),
                     "string"),
@@ -306,8 +308,18 @@ class Walker:
             self._is(node)
             return None
         left, right = self._read(node.left), self._read(node.right)
-        kind = {"-": "number", "*": "number", "/": "number", "%": "number", "//": "number", "**": "number", "~": "string"}.get(node.op)
-        if node.op == "+" and any(isinstance(side, nodes.Literal) and type(side.value) is int for side in (node.left, node.right)):
+        kind = {
+            "-": "number",
+            "*": "number",
+            "/": "number",
+            "%": "number",
+            "//": "number",
+            "**": "number",
+            "~": "string",
+        }.get(node.op)
+        if node.op == "+" and any(
+            isinstance(side, nodes.Literal) and type(side.value) is int for side in (node.left, node.right)
+        ):
             kind = "number"
         for found in (left, right):
             if found is not None and kind is not None:

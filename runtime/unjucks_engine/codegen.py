@@ -150,7 +150,10 @@ class Generator(Statements, Expressions):
         if isinstance(node, nodes.Symbol):
             found = self.compile_time(node.value)
             if self.function.kind == "caller":
-                found = next((scope[node.value] for scope in self.scopes[self.function.scope_base :] if node.value in scope), None)
+                found = next(
+                    (scope[node.value] for scope in self.scopes[self.function.scope_base :] if node.value in scope),
+                    None,
+                )
         if found is None:
             return f"no_target({self._tree(node)[0]})"
         return f"({found} := {'number_sum' if op == '++' else 'subtract'}(rt, {found}, 1))"
@@ -313,7 +316,9 @@ class Generator(Statements, Expressions):
         positional, keywords = parameters(node)
         for _, item in positional:
             if not isinstance(item, nodes.Symbol):
-                raise self.fail_at(f"assertType: invalid type: {_TYPE_NAMES.get(type(item).__name__, type(item).__name__)}", item.pos)
+                raise self.fail_at(
+                    f"assertType: invalid type: {_TYPE_NAMES.get(type(item).__name__, type(item).__name__)}", item.pos
+                )
         for name, item in keywords:
             if not name:
                 raise self.fail_at("the name of a parameter must be a word", getattr(item, "pos", node.pos))

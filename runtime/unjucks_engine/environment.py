@@ -44,13 +44,16 @@ _NAMESPACE: dict[str, Any] = {
         name: getattr(ops, name)
         for name in (
             "add", "add_all", "concat", "contains", "divide", "floor_divide", "greater", "greater_equal", "less", "less_equal",
-            "loose_equal", "modulo", "multiply", "negative", "number_sum", "power", "strict_equal", "subtract", "text", "to_number", "truth",
+            "loose_equal", "modulo", "multiply", "negative", "number_sum", "power", "strict_equal", "subtract", "text", "to_number",
+            "truth",
         )
     },
     **{
         name: getattr(runtime, name)
         for name in (
-            "bind_loop", "defined", "imported", "keyword_object", "lookup", "loop_object", "no_length", "no_target", "pasted", "printable", "used",
+            "bind_loop", "defined", "imported", "keyword_object", "lookup", "loop_object", "no_length", "no_target", "pasted",
+            "printable",
+            "used",
         )
     },
 }  # fmt: skip
@@ -239,9 +242,13 @@ class Environment:
             self._locate(error, error.__traceback__)
             raise
         except RecursionError as error:
-            raise self._locate(LimitExceeded("macro_depth", "the template nests too deeply"), error.__traceback__) from None
+            raise self._locate(
+                LimitExceeded("macro_depth", "the template nests too deeply"), error.__traceback__
+            ) from None
         except MemoryError as error:
-            raise self._locate(LimitExceeded("scratch", "the template needs too much memory"), error.__traceback__) from None
+            raise self._locate(
+                LimitExceeded("scratch", "the template needs too much memory"), error.__traceback__
+            ) from None
         except Exception as error:
             wrapped = TemplateError(f"internal error: {type(error).__name__}: {error}")
             raise self._locate(wrapped, error.__traceback__) from error

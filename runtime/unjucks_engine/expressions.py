@@ -195,7 +195,9 @@ class Expressions:
         for node, other, literal in ((tree[2], left, right), (tree[1], right, left)):
             if isinstance(node, nodes.Literal) and isinstance(node.value, str):
                 name = self.temp()
-                inner = f"({name} == {literal} if type({name} := {other}) is str else loose_equal(rt, {name}, {literal}))"
+                inner = (
+                    f"({name} == {literal} if type({name} := {other}) is str else loose_equal(rt, {name}, {literal}))"
+                )
                 return (inner if same else f"(not {inner})"), "bool"
         if left_kind == right_kind and left_kind in ("int", "bool"):
             return f"({left} {op} {right})", "bool"
@@ -279,7 +281,9 @@ class Expressions:
         indexes = False
         for pair in node.items:
             key = pair.key
-            if not isinstance(key, nodes.Symbol) and not (isinstance(key, nodes.Literal) and isinstance(key.value, str)):
+            if not isinstance(key, nodes.Symbol) and not (
+                isinstance(key, nodes.Literal) and isinstance(key.value, str)
+            ):
                 raise self.fail_at("compilePair: Dict keys must be strings or names", getattr(key, "pos", pair.pos))
             indexes = indexes or is_index(key.value)
             pairs.append(f"{key.value!r}: {self._value(pair.value)}")
@@ -301,7 +305,9 @@ class Expressions:
                 code = f"({target}.get({name!r}, U) if type({target}) is dict else member(rt, {target}, {name!r}))"
             else:
                 temp = self.temp()
-                code = f"({temp}.get({name!r}, U) if type({temp} := {target}) is dict else member(rt, {temp}, {name!r}))"
+                code = (
+                    f"({temp}.get({name!r}, U) if type({temp} := {target}) is dict else member(rt, {temp}, {name!r}))"
+                )
             return self._used(code, node, lenient), "any"
         target = self._value(node.target, lenient)
         if isinstance(key, nodes.Slice):

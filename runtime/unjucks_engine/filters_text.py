@@ -37,7 +37,7 @@ def string(value: Any, method: str) -> str:
     if type(value) is str:
         return value
     if type(value) is Safe:
-        return value.val  # type: ignore[no-any-return]
+        return value.val
     raise type_error(f"value.{method} is not a function")
 
 

@@ -7,6 +7,7 @@ words are written together (``BlogPost``, ``blog_post``, ``blog post``).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _IRREGULAR = {
     "alumnus": "alumni",
@@ -60,12 +61,14 @@ _IRREGULAR = {
     "woman": "women",
 }
 _SAME = frozenset(
-    "aircraft bison chassis data deer equipment feedback fish furniture hardware homework information jeans jewelry knowledge"
-    " luggage means metadata middleware money moose music news offspring police rice salmon series sheep shrimp software"
-    " species squid staff swine traffic trousers trout weather".split()
+    """
+    aircraft bison chassis data deer equipment feedback fish furniture hardware homework information jeans jewelry knowledge
+    luggage means metadata middleware money moose music news offspring police rice salmon series sheep shrimp software
+    species squid staff swine traffic trousers trout weather
+    """.split()  # noqa: SIM905 - a list of words is easier to read so
 )
 _SINGULARS = {plural: singular for singular, plural in _IRREGULAR.items() if plural != "data"}
-_TO_OES = frozenset("hero potato tomato echo veto torpedo embargo mosquito".split())
+_TO_OES = frozenset(["hero", "potato", "tomato", "echo", "veto", "torpedo", "embargo", "mosquito"])
 _USE = re.compile(r"(?:.*(?:[^A-Za-z]|(?<=[a-z0-9])(?=[A-Z])))?([A-Za-z]+)\Z", re.DOTALL)
 
 _PLURAL_RULES = (
@@ -79,10 +82,17 @@ _SINGULAR_RULES = (
     (re.compile("ies$"), "y"),
     (re.compile("(ss|sh|ch|x|zz)es$"), r"\1"),
     (re.compile("(hero|potato|tomato|echo|veto|torpedo|embargo|mosquito)es$"), r"\1"),
-    (re.compile("(bus|gas|lens|status|virus|campus|bonus|canvas|alias|atlas|census|focus|process|access|address)es$"), r"\1"),
+    (
+        re.compile(
+            "(bus|gas|lens|status|virus|campus|bonus|canvas|alias|atlas|census|focus|process|access|address)es$"
+        ),
+        r"\1",
+    ),
     (re.compile("([^s])s$"), r"\1"),
 )
-_SHORT_IES = frozenset(("pies", "ties", "lies", "dies", "movies", "cookies", "zombies", "calories", "selfies", "rookies"))
+_SHORT_IES = frozenset(
+    ("pies", "ties", "lies", "dies", "movies", "cookies", "zombies", "calories", "selfies", "rookies")
+)
 
 
 def pluralize(name: str) -> str:
@@ -95,9 +105,9 @@ def singularize(name: str) -> str:
     return _change(name, _singular)
 
 
-def _change(name: str, rule: object) -> str:
+def _change(name: str, rule: Callable[[str], str]) -> str:
     match = _USE.match(name)
-    if match is None or not callable(rule):
+    if match is None:
         return name
     word = match[1]
     changed = rule(word.lower())

@@ -70,7 +70,7 @@ class RegExp:
 @lru_cache(maxsize=512)
 def compile_pattern(source: str, flags: str) -> tuple[Any, dict[str, int]]:
     """The compiled pattern and the numbers of its named groups."""
-    import regex  # a heavy import, and few templates need it
+    import regex  # type: ignore[import-untyped,unused-ignore]  # heavy, and few templates need it
 
     if len(set(flags)) != len(flags):
         raise TemplateSyntaxError(f"Invalid flags supplied to RegExp constructor '{flags}'", prefix="SyntaxError: ")
@@ -263,7 +263,7 @@ class _Translator:
 
     def _reference(self, number: int) -> str:
         # A group that has not matched is empty text; one that is still open or comes later never has.
-        return f"(?(%d)\\g<%d>|)" % (number, number) if number in self._closed else "(?:)"
+        return f"(?({number})\\g<{number}>|)" if number in self._closed else "(?:)"
 
     def _character(self) -> str:
         """The single character an escape stands for; ``pos`` is behind the backslash."""
@@ -286,7 +286,9 @@ class _Translator:
                     return chr(int(code, 16))
         if char in "01234567":
             end = self.pos
-            while end < len(self.source) and self.source[end] in "01234567" and end - self.pos < (2 if char < "4" else 1):
+            while (
+                end < len(self.source) and self.source[end] in "01234567" and end - self.pos < (2 if char < "4" else 1)
+            ):
                 end += 1
             code = self.source[self.pos - 1 : end]
             self.pos = end

@@ -17,7 +17,10 @@ from unjucks_engine.errors import TemplateSyntaxError
 Token = tuple[str, Any, int]
 
 #: JavaScript's white space (``\s`` of its regular expressions).
-JS_SPACE: Final = "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+JS_SPACE: Final = (
+    "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
+    "\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
 
 _DELIMITERS = re.escape("()[]{}%*-+~/#,:|.<>=!")
 _SINGLE = {

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 Method = Callable[["Render", Any, list[Any]], Any]
 
-_SAFE_METHODS: dict[str, Method] = {
-    name: (lambda method: lambda rt, this, args: method(rt, this.val, args))(method) for name, method in STRING.items()
-}
+
+def _of_safe(method: Method) -> Method:
+    """A method of strings, for safe strings."""
+    return lambda rt, this, args: method(rt, this.val, args)
+
+
+_SAFE_METHODS: dict[str, Method] = {name: _of_safe(method) for name, method in STRING.items()}
 _TABLES: dict[type, dict[str, Method]] = {
     str: STRING,
     list: ARRAY,
@@ -121,7 +125,7 @@ def _bound(name: str, method: Method, target: Any) -> Fn:
     return Fn("", lambda rt, args: method(rt, target, args))
 
 
-def call_method(rt: Render, target: Any, key: Any) -> Method | None:
+def call_method(rt: Render, target: Any, key: Any) -> Any:
     """The built-in method that ``target.key(…)`` calls, or None if it is something else (own data, or nothing)."""
     if type(key) is not str:
         return None

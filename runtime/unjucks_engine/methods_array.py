@@ -1,4 +1,7 @@
-"""Methods of JavaScript arrays. Each takes ``(rt, this, args)`` and changes ``this`` where JavaScript does. Called through ``member``."""
+"""Methods of JavaScript arrays, called through ``member``.
+
+Each takes ``(rt, this, args)`` and changes ``this`` where JavaScript does.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +175,9 @@ def _flatten(rt: Render, items: list[Any], depth: float, result: list[Any]) -> N
 
 def same_value_zero(left: Any, right: Any) -> bool:
     """Strict equality in which NaN equals itself."""
-    return strict_equal(left, right) or (type(left) is float and type(right) is float and left != left and right != right)
+    return strict_equal(left, right) or (
+        type(left) is float and type(right) is float and left != left and right != right
+    )
 
 
 def _includes(rt: Render, this: list[Any], args: list[Any]) -> bool:
@@ -193,7 +198,9 @@ def _last_index_of(rt: Render, this: list[Any], args: list[Any]) -> int:
     last = len(this) - 1
     if len(args) > 1:
         position = to_integer(to_number(rt, args[1]))
-        last = int(min(position, last)) if position >= 0 else (-1 if position == -math.inf else len(this) + int(position))
+        last = (
+            int(min(position, last)) if position >= 0 else (-1 if position == -math.inf else len(this) + int(position))
+        )
     for index in range(last, -1, -1):
         if strict_equal(this[index], arg(args, 0)):
             return index

@@ -270,7 +270,9 @@ def _substr(rt: Render, this: str, args: list[Any]) -> str:
 
 def _split(rt: Render, this: str, args: list[Any]) -> list[Any]:
     separator, limit = arg(args, 0), arg(args, 1)
-    most = 4294967295 if limit is U else int(int_arg(rt, args, 1)) % 4294967296 if abs(int_arg(rt, args, 1)) < 1e300 else 0
+    most = (
+        4294967295 if limit is U else int(int_arg(rt, args, 1)) % 4294967296 if abs(int_arg(rt, args, 1)) < 1e300 else 0
+    )
     if type(separator) is RegExp:
         return regex_split(rt, separator, this, most)
     if not most:
@@ -354,7 +356,9 @@ METHODS: dict[str, Any] = {
     "trimStart": lambda rt, this, args: this.lstrip(JS_SPACE),
     "valueOf": _itself,
     "hasOwnProperty": lambda rt, this, args: _own(this, text_arg(rt, args, 0)),
-    "propertyIsEnumerable": lambda rt, this, args: text_arg(rt, args, 0) != "length" and _own(this, text_arg(rt, args, 0)),
+    "propertyIsEnumerable": lambda rt, this, args: (
+        text_arg(rt, args, 0) != "length" and _own(this, text_arg(rt, args, 0))
+    ),
     "toLocaleString": _itself,
     **{tag: _html(tag) for tag in ("big", "sub", "sup")},
     **{name: _html(tag) for name, tag in (("bold", "b"), ("italics", "i"), ("fixed", "tt"), ("strike", "strike"))},

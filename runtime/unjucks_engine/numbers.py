@@ -167,7 +167,12 @@ def js_pow(base: Any, exponent: Any) -> int | float:
         if abs(base) == 1:
             return NAN
         return math.inf if (abs(base) > 1) == (exponent > 0) else 0
-    if type(base) is int and type(exponent) is int and 0 < exponent < 1100 and abs(base) ** min(exponent, 64) <= MAX_SAFE:
+    if (
+        type(base) is int
+        and type(exponent) is int
+        and 0 < exponent < 1100
+        and abs(base) ** min(exponent, 64) <= MAX_SAFE
+    ):
         return number(base**exponent)
     try:
         return number(math.pow(base, exponent))

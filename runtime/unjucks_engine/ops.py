@@ -100,9 +100,7 @@ def join(rt: Render, items: list[Any], separator: str) -> str:
         return ""
     active.append(items)
     try:
-        parts = [
-            item if type(item) is str else "" if item is None or item is U else text(rt, item) for item in items
-        ]
+        parts = [item if type(item) is str else "" if item is None or item is U else text(rt, item) for item in items]
     finally:
         active.pop()
     rt.string(sum(map(len, parts)) + len(separator) * len(parts))

@@ -29,7 +29,9 @@ _OPENING: dict[str, type[nodes.Nodes]] = {
 class ExpressionParser:
     """Reads expressions from a lexer, one token ahead."""
 
-    def __init__(self, source: str, tags: Tags, trim_blocks: bool, lstrip_blocks: bool, limits: Limits, slices: bool) -> None:
+    def __init__(
+        self, source: str, tags: Tags, trim_blocks: bool, lstrip_blocks: bool, limits: Limits, slices: bool
+    ) -> None:
         self.slices = slices
         self.lexer = Lexer(source, tags, trim_blocks, lstrip_blocks)
         self.limits = limits
@@ -175,9 +177,9 @@ class ExpressionParser:
                 self._peeked = token
                 return node
             elif invert:
-                raise TemplateSyntaxError(
-                    "pushToken: can only push one token on between reads", prefix="Error: "
-                ).at("", *(part + 1 for part in self.lexer.place(token[2])))
+                raise TemplateSyntaxError("pushToken: can only push one token on between reads", prefix="Error: ").at(
+                    "", *(part + 1 for part in self.lexer.place(token[2]))
+                )
             else:
                 return node
 

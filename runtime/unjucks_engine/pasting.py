@@ -141,16 +141,16 @@ class _Grouper:
         return left
 
     def _operand(self) -> Any:
-        token = self.tokens[self.index]
+        item = self.tokens[self.index]
         self.index += 1
-        if not isinstance(token, str):
-            return token
-        if token != "!" and self.tokens[self.index] == token:
+        if not isinstance(item, str):
+            return item
+        if item != "!" and self.tokens[self.index] == item:
             # Two signs without a blank are one operator, and that needs something it can assign to.
             self.index += 1
             operand = self._operand()
             # Calls are refused when they are reached, anything else at once.
             if not isinstance(operand, nodes.Symbol | nodes.LookupVal | nodes.FunCall | nodes.Binary | IsTest | Floor):
                 raise TemplateSyntaxError("two signs cannot follow each other", prefix="SyntaxError: ")
-            return ("++" if token == "pos" else "--", operand)
-        return (token, self._operand())
+            return ("++" if item == "pos" else "--", operand)
+        return (item, self._operand())

@@ -127,7 +127,7 @@ class Render:
         limits: Limits = env.limits
         self.limits = limits
         self._left = limits.work
-        self._check_at = limits.work - _CLOCK_EVERY
+        self._check_at = max(0, limits.work - _CLOCK_EVERY)
         self._scratch = limits.scratch
         self._deadline = time.monotonic() + limits.wall_seconds
         self._random: random.Random | None = None
@@ -154,7 +154,7 @@ class Render:
     def _checkpoint(self) -> None:
         if self._left < 0:
             raise LimitExceeded("work", "the template takes too many steps")
-        self._check_at = self._left - _CLOCK_EVERY
+        self._check_at = max(0, self._left - _CLOCK_EVERY)
         if time.monotonic() > self._deadline:
             raise LimitExceeded("wall_seconds", "the template takes too long")
 
@@ -354,7 +354,9 @@ class Render:
         if self._includes > self.limits.include_depth:
             raise LimitExceeded("include_depth", "templates include each other too deeply")
 
-    def include(self, name: Any, parent: str | None, missing: bool, context: Context, frame: Frame, out: list[str]) -> None:
+    def include(
+        self, name: Any, parent: str | None, missing: bool, context: Context, frame: Frame, out: list[str]
+    ) -> None:
         """``include``: the part gets a copy of the context and a frame of its own."""
         template = self.template(name, parent, missing)
         if template is None:
@@ -412,14 +414,14 @@ class Render:
 
     # -- filters and tests -------------------------------------------------------------------------------------------
 
-    def filter(self, name: str) -> Callable[..., Any]:
+    def filter(self, name: str) -> Any:
         """A filter by name."""
         found = self.filters.get(name)
         if found is None:
             raise TemplateError(f"filter not found: {name}", prefix="Error: ")
         return found
 
-    def test(self, name: str) -> Callable[..., Any]:
+    def test(self, name: str) -> Any:
         """A test by name."""
         found = self.tests.get(name)
         if found is None:

@@ -65,7 +65,7 @@ class Statements:
         self.depth -= 1
 
     def _mark(self) -> int:
-        return len(self.code)  # type: ignore[attr-defined,no-any-return]
+        return len(self.code)  # type: ignore[attr-defined]
 
     # -- text and output ---------------------------------------------------------------------------------------------
 
@@ -277,10 +277,11 @@ class Statements:
         local = self.function.local
         counter, whole, frame = loop_use(node)
         names = loop_names(node)
+        part = self.function.part
         # A call block may look through the frames of any macro of its part.
         conflict = not local and (
-            self.function.part.has_caller or "loop" in self.function.part.assigned or "loop" in self.function.part.compile_time or "loop" in names
-            or bool(set(names) & self.function.part.assigned)
+            part.has_caller or "loop" in part.assigned or "loop" in part.compile_time or "loop" in names
+            or bool(set(names) & part.assigned)
         )  # fmt: skip
         framed = not local and (frame or whole or conflict)
         bound = framed and (whole or conflict)
@@ -293,7 +294,9 @@ class Statements:
             loop["object"] = self.fresh("v")
         if node.other is not None:
             self.function.unset.append(loop["n"])
-        slots = {name: self.fresh("s") for name in sorted(level_names(node.body) | level_names(node.other or nodes.Nodes(0)))}
+        slots = {
+            name: self.fresh("s") for name in sorted(level_names(node.body) | level_names(node.other or nodes.Nodes(0)))
+        }
         self.levels.append(_level(slots if local else {}, loop))
         self.scopes.append({})
         inits = [*(slots.values() if local else ()), *([loop["object"]] if "object" in loop else ())]

@@ -20,7 +20,9 @@ _JS_BREAK = "[ \t\n\r\f\v\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000
 class Parser(ExpressionParser):
     """Reads one template source."""
 
-    def __init__(self, source: str, tags: Tags, trim_blocks: bool, lstrip_blocks: bool, limits: Limits, slices: bool) -> None:
+    def __init__(
+        self, source: str, tags: Tags, trim_blocks: bool, lstrip_blocks: bool, limits: Limits, slices: bool
+    ) -> None:
         super().__init__(source, tags, trim_blocks, lstrip_blocks, limits, slices)
         self._tags = tags
         self._stop: tuple[str, ...] = ()

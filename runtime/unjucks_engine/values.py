@@ -130,7 +130,7 @@ def ordered(obj: dict[str, Any]) -> dict[str, Any]:
     return {**{key: obj[key] for key in indexes}, **{key: value for key, value in obj.items() if not is_index(key)}}
 
 
-def number(value: float) -> Value:
+def number(value: float) -> int | float:
     """A number in its one form: ``int`` when exact and within ±2**53, else ``float`` (−0.0 stays a float)."""
     if type(value) is int:
         return value if -MAX_SAFE <= value <= MAX_SAFE else _big(value)

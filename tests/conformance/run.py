@@ -44,7 +44,9 @@ def failure(case: dict[str, Any]) -> str | None:
 
     context = json.loads(json.dumps(case.get("context", {})))
     try:
-        got = render(case.get("template"), case.get("templates") or {}, case.get("entry"), context, dict(case.get("options", {})))
+        got = render(
+            case.get("template"), case.get("templates") or {}, case.get("entry"), context, dict(case.get("options", {}))
+        )
     except Exception as error:  # any error is an error result; which one is compared below
         if not case.get("error"):
             return f"failed: {error}"
@@ -80,10 +82,12 @@ def score(place: pathlib.Path, everything: bool = False) -> tuple[dict[str, list
 
 
 _ENGINE_ERROR = re.compile(
-    r"\b(SyntaxError|TypeError|RangeError|ReferenceError|InternalError|URIError|Cannot read propert|is not a function|is not iterable)"
+    r"\b(SyntaxError|TypeError|RangeError|ReferenceError|InternalError|URIError|Cannot read propert|is not a function|"
+    r"is not iterable)"
 )
 _ARTIFACT = re.compile(
-    r"SyntaxError: (missing|Illegal break|Unexpected token|Invalid left-hand)|ReferenceError: |Maximum call stack|charAt is not a function|"
+    r"SyntaxError: (missing|Illegal break|Unexpected token|Invalid left-hand)|ReferenceError: |Maximum call stack|"
+    r"charAt is not a function|"
     r"Cannot read properties of (null|undefined) \(reading '(typename|children|charAt|split|value|lastIndexOf)'\)"
 )
 _INTERNAL_TEXT = re.compile(r"\bfunction\s*\w*\s*\(|\[native code\]")
@@ -91,7 +95,11 @@ _INTERNAL_TEXT = re.compile(r"\bfunction\s*\w*\s*\(|\[native code\]")
 
 def _expectation(case: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     """The case with what Nunjucks answered."""
-    result = {key: value for key, value in case.items() if key not in ("expected", "error", "message", "compare_message", "tags")}
+    result = {
+        key: value
+        for key, value in case.items()
+        if key not in ("expected", "error", "message", "compare_message", "tags")
+    }
     tags = set(case.get("tags", [])) - {"engine-internal", "js-artifact"}
     if "text" in answer:
         result["expected"] = answer["text"]

@@ -8,15 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from unjucks_engine import TemplateError
 from unjucks_engine.conformance import render
 
 sys.path.insert(0, str(Path(__file__).parent))
-from run import cases, failure, required  # noqa: E402
+from run import cases, failure, required
 
 _ALL = list(cases())
-_NAMED = [pytest.param(case, id=f"{area}-{number}-{case['name']}"[:80]) for number, (area, case) in enumerate(_ALL) if required(case)]
-_FREE = [pytest.param(case, id=f"{area}-{number}-{case['name']}"[:80]) for number, (area, case) in enumerate(_ALL) if not required(case)]
+_NAMED = [
+    pytest.param(case, id=f"{area}-{number}-{case['name']}"[:80])
+    for number, (area, case) in enumerate(_ALL)
+    if required(case)
+]
+_FREE = [
+    pytest.param(case, id=f"{area}-{number}-{case['name']}"[:80])
+    for number, (area, case) in enumerate(_ALL)
+    if not required(case)
+]
 
 
 def test_the_corpus_is_complete() -> None:
@@ -34,9 +43,14 @@ def test_case(case: dict[str, Any]) -> None:
 def test_free_case_is_safe(case: dict[str, Any]) -> None:
     """No inside of JavaScript or Python is reached, and no error of ours is an accident."""
     try:
-        text = render(case.get("template"), case.get("templates") or {}, case.get("entry"), json.loads(json.dumps(case["context"])), case["options"])
+        text = render(
+            case.get("template"),
+            case.get("templates") or {},
+            case.get("entry"),
+            json.loads(json.dumps(case["context"])),
+            case["options"],
+        )
     except TemplateError as error:
-        assert "internal error" not in str(error)
-        return
-    for inside in ("[native code]", "function (", "=>", " object at 0x", "<class", "built-in"):
+        text = str(error)
+    for inside in ("internal error", "[native code]", "function (", "=>", " object at 0x", "<class", "built-in"):
         assert inside not in text

@@ -9,15 +9,19 @@ from typing import Any
 
 from unjucks_engine import LimitExceeded, TemplateError, TemplateSyntaxError
 from unjucks_engine.conformance import render
+from unjucks_engine.values import well_formed
 
 #: Messages that come from the JavaScript engine, not from Nunjucks.
 _ENGINE = re.compile(
-    r"\b(SyntaxError|TypeError|RangeError|ReferenceError|InternalError|URIError|Cannot read propert|is not a function|is not iterable)"
+    r"\b(SyntaxError|TypeError|RangeError|ReferenceError|InternalError|URIError|Cannot read propert|is not a function|"
+    r"is not iterable)"
 )
 #: Nunjucks wrote malformed JavaScript, ran out of stack or lost an error: any result will do.
 _ARTIFACT = re.compile(
-    r"SyntaxError: |ReferenceError: |Maximum call stack|Cannot read properties of (null|undefined) \(reading '(typename|children|charAt|"
-    r"split|value|lastIndexOf|lineno|type|colno)'\)|charAt is not a function|this\.blocks\[name\]\.push|no answer|no text|process died|"
+    r"SyntaxError: |ReferenceError: |Maximum call stack|Cannot read properties of (null|undefined) \(reading '(typename|"
+    r"children|charAt|split|value|lastIndexOf|lineno|type|colno)'\)|charAt is not a function|"
+    r"this\.blocks\[name\]\.push|no answer|no text|"
+    r"process died|"
     r"Cannot set properties|is not defined|Cannot destructure|'in' operator to search for 'length'|Invalid (string|array) length"
 )
 #: Text of functions and other insides of the other engine.
@@ -31,17 +35,21 @@ def ours(case: Mapping[str, Any]) -> dict[str, Any]:
     """Our result for a case, in the oracle's form; ``internal`` marks an error that is a defect in any case."""
     context = json.loads(json.dumps(case.get("context") or {}))
     try:
-        text = render(case.get("template"), case.get("templates") or {}, case.get("entry"), context, case.get("options") or {})
+        text = render(
+            case.get("template"), case.get("templates") or {}, case.get("entry"), context, case.get("options") or {}
+        )
     except TemplateError as error:
         # A file that cannot be parsed is an error here wherever it is included; Nunjucks loses such errors inside loops.
-        broken = isinstance(error, TemplateSyntaxError) and error.template not in ("", case.get("entry"))
+        broken = error.template not in ("", case.get("entry")) and (
+            isinstance(error, TemplateSyntaxError) or "test not found" in error.message
+        )
         limit = isinstance(error, LimitExceeded) or broken
         return {"error": str(error), "internal": "internal error" in error.message, "limit": limit}
     return {"text": text}
 
 
 def _last(message: str) -> str:
-    return message.rsplit("\n", 1)[-1].strip()
+    return well_formed(message).rsplit("\n", 1)[-1].strip()
 
 
 def _units(text: str) -> bytes:
@@ -64,9 +72,9 @@ def difference(case: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping
             return None
         if "text" in mine:
             return f"they fail, we do not: {_last(message)}"
-        if not _ENGINE.search(message) or "Unable to call" in message or "resolved to undefined" in message:
-            if _last(message) != _last(mine["error"]):
-                return f"other message: theirs {_last(message)!r}, ours {_last(mine['error'])!r}"
+        own = not _ENGINE.search(message) or "Unable to call" in message or "resolved to undefined" in message
+        if own and _last(message) != _last(mine["error"]):
+            return f"other message: theirs {_last(message)!r}, ours {_last(mine['error'])!r}"
         return None
     if _INSIDE.search(theirs["text"]):
         return None

@@ -4,6 +4,8 @@ Leaves out what nobody has to reproduce: names that reach JavaScript's prototype
 loops. Some templates are then damaged, so that error messages are compared too.
 """
 
+# ruff: noqa: E501 - tables and template texts
+
 from __future__ import annotations
 
 import random
@@ -29,11 +31,71 @@ METHODS = {
     "join": 1, "push": 1, "pop": 0, "shift": 0, "unshift": 1, "splice": 2, "sort": 0, "reverse": 0, "at": 1, "flat": 0, "toFixed": 1,
     "toString": 0, "toPrecision": 1, "hasOwnProperty": 1, "trimStart": 0, "trimEnd": 0, "fill": 1, "with": 2, "nope": 0,
 }  # fmt: skip
-NAMES = ["a", "b", "x", "y", "n", "s", "t", "items", "obj", "rows", "nul", "miss", "neg", "flt", "html", "deep", "empty", "uni"]
+NAMES = [
+    "a",
+    "b",
+    "x",
+    "y",
+    "n",
+    "s",
+    "t",
+    "items",
+    "obj",
+    "rows",
+    "nul",
+    "miss",
+    "neg",
+    "flt",
+    "html",
+    "deep",
+    "empty",
+    "uni",
+]
 TEXTS = ["text", " ", "\n", "  \n", "a b", "<b>", "&", "\t", "x\r\n", "é😀", "{", "}", "-", "", "'", '"', "#", "\\"]
-STRINGS = ["", "a", "b", "abc", "Hello World", "10", "9", "1.5", " x ", "<i>", "a,b,c", "é", "😀x", "line\\nbreak", "x", "n", "-", "0", "k.z"]
+STRINGS = [
+    "",
+    "a",
+    "b",
+    "abc",
+    "Hello World",
+    "10",
+    "9",
+    "1.5",
+    " x ",
+    "<i>",
+    "a,b,c",
+    "é",
+    "😀x",
+    "line\\nbreak",
+    "x",
+    "n",
+    "-",
+    "0",
+    "k.z",
+]
 NUMBERS = ["0", "1", "2", "3", "7", "10", "255", "1.5", "0.1", "2.50", "100000", "007", "9007199254740993"]
-BINARY = ["+", "-", "*", "/", "%", "//", "**", "~", "==", "!=", "===", "!==", "<", ">", "<=", ">=", "and", "or", "in", "not in"]
+BINARY = [
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "//",
+    "**",
+    "~",
+    "==",
+    "!=",
+    "===",
+    "!==",
+    "<",
+    ">",
+    "<=",
+    ">=",
+    "and",
+    "or",
+    "in",
+    "not in",
+]
 OPTIONS: list[dict[str, Any]] = [
     {"autoescape": False},
     {"autoescape": True},
@@ -69,7 +131,24 @@ class Grammar:
         """A JSON value."""
         kind = self.pick("snnbNfloos" if depth else "snnbNf")
         if kind == "s":
-            return self.pick(["", "a", "abc", "Hello World", "10", "9", " pad ", "<b>&'\"\\", "x-y_z", "é", "😀 smile", "line\nbreak", "1.50", "0"])
+            return self.pick(
+                [
+                    "",
+                    "a",
+                    "abc",
+                    "Hello World",
+                    "10",
+                    "9",
+                    " pad ",
+                    "<b>&'\"\\",
+                    "x-y_z",
+                    "é",
+                    "😀 smile",
+                    "line\nbreak",
+                    "1.50",
+                    "0",
+                ]
+            )
         if kind == "n":
             return self.pick([0, 1, 2, 3, 5, 10, 42, -1, -7, 100])
         if kind == "f":
@@ -80,7 +159,9 @@ class Grammar:
             return None
         if kind == "l":
             return [self.value(depth - 1) for _ in range(self.pick([0, 1, 2, 3, 4]))]
-        keys = self.random.sample(["a", "b", "k", "z", "10", "9", "n", "x y", "length", "01", "-1"], self.pick([0, 1, 2, 3]))
+        keys = self.random.sample(
+            ["a", "b", "k", "z", "10", "9", "n", "x y", "length", "01", "-1"], self.pick([0, 1, 2, 3])
+        )
         return {key: self.value(depth - 1) for key in keys}
 
     def context(self) -> dict[str, Any]:
@@ -89,7 +170,9 @@ class Grammar:
         data["s"] = self.pick(["abc", "Hello World", "a,b", "", " x ", "ÀB", "😀x"])
         data["n"] = self.pick([0, 1, 2, 3, 7, -4, 2.5])
         data["items"] = self.pick([[1, 2, 3], ["b", "a", "C"], [], [3, "x", None], [[1, 2], [3, 4]]])
-        data["rows"] = [{"k": self.value(0), "n": index, "z": {"q": self.value(0)}} for index in range(self.pick([0, 1, 2, 3]))]
+        data["rows"] = [
+            {"k": self.value(0), "n": index, "z": {"q": self.value(0)}} for index in range(self.pick([0, 1, 2, 3]))
+        ]
         data["obj"] = {"k": self.value(1), "b": 2, "a": self.pick(["x", 1, None])}
         data["nul"] = None
         return data
@@ -170,16 +253,29 @@ class Grammar:
             args = ", ".join(self.expression(0) for _ in range(METHODS[name]))
             if name in ("repeat", "padStart", "padEnd"):
                 args = str(self.pick([0, 1, 2, 5, 8])) + (f", {self.string()}" if name != "repeat" else "")
-            return f"{self.pick(NAMES + [self.string()])}.{name}({args})"
+            return f"{self.pick([*NAMES, self.string()])}.{name}({args})"
         if kind == "g":
             return f"({self.expression(depth - 1)})"
         if kind == "i":
             other = f" else {self.expression(depth - 1)}" if self.chance(0.7) else ""
             return f"{self.expression(depth - 1)} if {self.expression(depth - 1)}{other}"
         if kind == "l":
-            return self.pick(NAMES) + self.pick([".k", ".n", ".length", "[0]", "[1]", "['k']", ".z.q", "[n]", "[s]", ".a.b", "[-1]", '["10"]'])
+            return self.pick(NAMES) + self.pick(
+                [".k", ".n", ".length", "[0]", "[1]", "['k']", ".z.q", "[n]", "[s]", ".a.b", "[-1]", '["10"]']
+            )
         if kind == "c":
-            return self.pick(["loop.index", "loop.first", "loop.last", "loop.index0", "loop.length", "loop.revindex", "loop", "caller()"])
+            return self.pick(
+                [
+                    "loop.index",
+                    "loop.first",
+                    "loop.last",
+                    "loop.index0",
+                    "loop.length",
+                    "loop.revindex",
+                    "loop",
+                    "caller()",
+                ]
+            )
         return self.atom()
 
     # -- statements --------------------------------------------------------------------------------------------------
@@ -194,7 +290,13 @@ class Grammar:
 
     def output(self) -> str:
         """A variable tag."""
-        return "{{" + self.pick(["", "", "", "-"]) + f" {self.expression(self.pick([0, 1, 2, 3]))} " + self.pick(["", "", "", "-"]) + "}}"
+        return (
+            "{{"
+            + self.pick(["", "", "", "-"])
+            + f" {self.expression(self.pick([0, 1, 2, 3]))} "
+            + self.pick(["", "", "", "-"])
+            + "}}"
+        )
 
     def body(self, depth: int) -> str:
         """A sequence of text, output and statements."""
@@ -234,7 +336,9 @@ class Grammar:
             self.counter += 1
             name = self.pick(["m1", "m2", "m3"])
             count = self.pick([0, 1, 2])
-            parameters = ["p", "q"][:count] + ([f"{self.pick(['r', 'kw'])}={self.expression(0)}"] if self.chance(0.5) else [])
+            parameters = ["p", "q"][:count] + (
+                [f"{self.pick(['r', 'kw'])}={self.expression(0)}"] if self.chance(0.5) else []
+            )
             known, self.macros = self.macros, []
             text = self.tag(f"macro {name}({', '.join(parameters)})") + self.macro_body(inner) + self.tag("endmacro")
             self.macros = [*known, (name, count)]
@@ -242,7 +346,11 @@ class Grammar:
         if kind == "call" and self.macros:
             name, count = self.pick(self.macros)
             args = ", ".join(self.expression(0) for _ in range(count))
-            return self.tag(f"call{self.pick(['', '', '(x)', '(x, y=2)'])} {name}({args})") + self.body(inner) + self.tag("endcall")
+            return (
+                self.tag(f"call{self.pick(['', '', '(x)', '(x, y=2)'])} {name}({args})")
+                + self.body(inner)
+                + self.tag("endcall")
+            )
         if kind == "filter":
             return self.tag(f"filter {self.pick(['upper', 'title', 'trim', 'replace(1, 2)', 'escape', 'length', 'indent(2)'])}") + \
                 self.body(inner) + self.tag("endfilter")  # fmt: skip
@@ -265,7 +373,9 @@ class Grammar:
             return self.tag(f'import "lib.njk" as lib{self.pick(["", "", " with context"])}')
         if kind == "from":
             self.macros = [*self.macros, ("lm", 1)]
-            return self.tag(f'from "lib.njk" import lm{self.pick(["", " as lm", ", lv"])}{self.pick(["", "", " with context"])}')
+            return self.tag(
+                f'from "lib.njk" import lm{self.pick(["", " as lm", ", lv"])}{self.pick(["", "", " with context"])}'
+            )
         if kind == "block" and not self.in_block and depth > 1:
             self.counter += 1
             name = f"bl{self.counter}"
@@ -299,7 +409,12 @@ class Grammar:
         templates = {"part.njk": self.body(1), "two.njk": self.body(1).replace("two.njk", "part.njk")}
         self.macros = []
         templates["lib.njk"] = (
-            "{% macro lm(p, r=1) %}[{{ p }}{{ r }}" + self.output() + "]{% endmacro %}{% set lv = " + self.atom() + " %}" + self.body(1)
+            "{% macro lm(p, r=1) %}[{{ p }}{{ r }}"
+            + self.output()
+            + "]{% endmacro %}{% set lv = "
+            + self.atom()
+            + " %}"
+            + self.body(1)
         )
         for name in ("part.njk", "two.njk", "lib.njk"):
             templates[name] = re.sub(r"\{%-? (?:include|import|from)\b.*?%\}", "", templates[name])
@@ -325,13 +440,38 @@ class Grammar:
             if not tokens:
                 break
             index = self.random.randrange(len(tokens))
-            how = self.pick("delete double insert swap".split())
+            how = self.pick(["delete", "double", "insert", "swap"])
             if how == "delete":
                 del tokens[index]
             elif how == "double":
                 tokens.insert(index, tokens[index])
             elif how == "insert":
-                tokens.insert(index, self.pick(["{%", "%}", "{{", "}}", "(", ")", "[", "]", ",", ".", "|", ":", "=", "not", "in", "endif", "if", "#}", "-"]))
+                tokens.insert(
+                    index,
+                    self.pick(
+                        [
+                            "{%",
+                            "%}",
+                            "{{",
+                            "}}",
+                            "(",
+                            ")",
+                            "[",
+                            "]",
+                            ",",
+                            ".",
+                            "|",
+                            ":",
+                            "=",
+                            "not",
+                            "in",
+                            "endif",
+                            "if",
+                            "#}",
+                            "-",
+                        ]
+                    ),
+                )
             else:
                 other = self.random.randrange(len(tokens))
                 tokens[index], tokens[other] = tokens[other], tokens[index]

@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT / "runtime"), str(ROOT / "tests"), str(pathlib.Path(__f
 
 from compare import difference, ours  # noqa: E402
 from grammar import Grammar  # noqa: E402
+
 from support.nunjucks_oracle import Oracle, folder  # noqa: E402
 
 _TOKEN = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\w+|\s+|.", re.DOTALL)
@@ -38,8 +39,12 @@ def _variants(case: dict[str, Any]) -> list[dict[str, Any]]:
     if "templates" in case:
         for name in case["templates"]:
             if name != case.get("entry"):
-                found.append({**case, "templates": {key: value for key, value in case["templates"].items() if key != name}})
-            found += [{**case, "templates": {**case["templates"], name: text}} for text in _shorter(case["templates"][name])]
+                found.append(
+                    {**case, "templates": {key: value for key, value in case["templates"].items() if key != name}}
+                )
+            found += [
+                {**case, "templates": {**case["templates"], name: text}} for text in _shorter(case["templates"][name])
+            ]
     else:
         found += [{**case, "template": text} for text in _shorter(case["template"])]
     found += [{**case, "context": {k: v for k, v in case["context"].items() if k != key}} for key in case["context"]]
@@ -64,7 +69,11 @@ def shrink(oracle: Oracle, case: dict[str, Any], rounds: int = 60) -> dict[str, 
     for _ in range(rounds):
         for start in range(0, len(variants := _variants(case)), 40):
             group = variants[start : start + 40]
-            smaller = [item for item, why in zip(group, differs(oracle, group), strict=True) if why and why.split(":")[0] == kind]
+            smaller = [
+                item
+                for item, why in zip(group, differs(oracle, group), strict=True)
+                if why and why.split(":")[0] == kind
+            ]
             if smaller:
                 case = min(smaller, key=lambda item: len(json.dumps(item)))
                 break
@@ -93,7 +102,9 @@ def main() -> int:
     while done < options.pairs and found < options.most:
         if options.seconds and time.monotonic() - started > options.seconds:
             break
-        cases = [Grammar(options.seed * 1_000_003 + done + index).case() for index in range(min(200, options.pairs - done))]
+        cases = [
+            Grammar(options.seed * 1_000_003 + done + index).case() for index in range(min(200, options.pairs - done))
+        ]
         answers = oracle.render_all(cases)
         for case, theirs in zip(cases, answers, strict=True):
             both += "text" in theirs
@@ -103,7 +114,12 @@ def main() -> int:
             found += 1
             small = shrink(oracle, case)
             answer = oracle.render_all([small])[0]
-            line = {"why": difference(small, ours(small), answer) or why, "case": small, "theirs": answer, "ours": ours(small)}
+            line = {
+                "why": difference(small, ours(small), answer) or why,
+                "case": small,
+                "theirs": answer,
+                "ours": ours(small),
+            }
             print(json.dumps(line)[:3000], flush=True)
             if options.keep:
                 with options.keep.open("a", encoding="utf-8") as file:
@@ -112,7 +128,9 @@ def main() -> int:
                 break
         done += len(cases)
     oracle.close()
-    print(f"{done} pairs (seed {options.seed}), {both} rendered by Nunjucks, {found} differences, {time.monotonic() - started:.0f} s")
+    print(
+        f"{done} pairs (seed {options.seed}), {both} rendered by Nunjucks, {found} differences, {time.monotonic() - started:.0f} s"
+    )
     return 1 if found else 0
 
 

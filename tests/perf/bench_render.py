@@ -38,7 +38,9 @@ def ours(load: dict[str, Any]) -> Any:
     """A new environment of this engine."""
     from unjucks_engine import Environment
 
-    return Environment(load["templates"], autoescape=False, trim_blocks=True, lstrip_blocks=True, filters_profile="nunjucks")
+    return Environment(
+        load["templates"], autoescape=False, trim_blocks=True, lstrip_blocks=True, filters_profile="nunjucks"
+    )
 
 
 def ours_render(env: Any, load: dict[str, Any]) -> str:
@@ -50,7 +52,9 @@ def jinja(load: dict[str, Any]) -> Any:
     """A new environment of Jinja2."""
     import jinja2
 
-    return jinja2.Environment(loader=jinja2.DictLoader(load["templates"]), trim_blocks=True, lstrip_blocks=True)  # autoescape off
+    return jinja2.Environment(
+        loader=jinja2.DictLoader(load["templates"]), trim_blocks=True, lstrip_blocks=True
+    )  # autoescape off
 
 
 def jinja_render(env: Any, load: dict[str, Any]) -> str:
@@ -64,7 +68,12 @@ class Node:
     def __init__(self, place: pathlib.Path, data: str) -> None:
         self.place, self.data = place, data
         self.process = subprocess.Popen(
-            ["node", str(_SCRIPT), data], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            ["node", str(_SCRIPT), data],
+            cwd=place,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -79,7 +88,9 @@ class Node:
     def cold(self, workload: str) -> float:
         """Seconds of a new process."""
         start = _children()
-        subprocess.run(["node", str(_SCRIPT), self.data, workload], cwd=self.place, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["node", str(_SCRIPT), self.data, workload], cwd=self.place, check=True, stdout=subprocess.DEVNULL
+        )
         return _children() - start
 
     def close(self) -> None:
@@ -101,7 +112,9 @@ def cold(engine: str, data: str, workload: str) -> float:
     """Seconds of a new Python process."""
     path = os.pathsep.join([str(ROOT / "runtime"), str(pathlib.Path(__file__).parent)])
     start = _children()
-    subprocess.run([sys.executable, "-c", _COLD[engine], data, workload], check=True, env={**os.environ, "PYTHONPATH": path})
+    subprocess.run(
+        [sys.executable, "-c", _COLD[engine], data, workload], check=True, env={**os.environ, "PYTHONPATH": path}
+    )
     return _children() - start
 
 
@@ -131,7 +144,9 @@ def measure(name: str, load: dict[str, Any], node: Node, data: str, runs: int, w
     same = ours_render(env, load) == expected
     rounds = _ROUNDS[name]
     node.ask(workload=name, mode="warm", rounds=rounds * 10)  # let the JIT settle
-    seconds: dict[str, dict[str, list[float]]] = {mode: {"ours": [], "jinja2": [], "nunjucks": []} for mode in ("warm", "first", "cold")}
+    seconds: dict[str, dict[str, list[float]]] = {
+        mode: {"ours": [], "jinja2": [], "nunjucks": []} for mode in ("warm", "first", "cold")
+    }
     few = max(1, rounds // 10)
     for _ in range(runs):
         seconds["warm"]["ours"].append(timed(lambda: ours_render(env, load), rounds))

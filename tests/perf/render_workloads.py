@@ -1,5 +1,7 @@
 """The four workloads of ``bench_render``: templates that Nunjucks, Jinja2 and this engine read alike, with their data."""
 
+# ruff: noqa: E501 - tables and template texts
+
 from __future__ import annotations
 
 from typing import Any
@@ -111,21 +113,32 @@ def workloads() -> dict[str, dict[str, Any]]:
     component = {
         "name": "UserCard",
         "imports": [{"names": ["useState", "FC"], "module": "react"}, {"names": ["dispatch"], "module": "../store"}],
-        "props": [{"name": f"prop{i}", "type": "string", "optional": i % 2 == 0, "default": "'x'" if i % 3 else None} for i in range(6)],
+        "props": [
+            {"name": f"prop{i}", "type": "string", "optional": i % 2 == 0, "default": "'x'" if i % 3 else None}
+            for i in range(6)
+        ],
         "state": [{"name": f"state{i}", "type": "number", "initial": i} for i in range(3)],
         "events": [{"name": f"save_item{i}", "event": "click"} for i in range(4)],
         "withState": True,
         "children": True,
     }
     rows = [
-        {"name": f"User {i}", "email": f"User{i}@Example.com", "amount": i * 3 + 0.5 if i % 4 == 0 else i, "active": i % 3 != 0}
+        {
+            "name": f"User {i}",
+            "email": f"User{i}@Example.com",
+            "amount": i * 3 + 0.5 if i % 4 == 0 else i,
+            "active": i % 3 != 0,
+        }
         for i in range(1000)
     ]
     page = {
         "nav": [{"url": f"/p{i}", "label": f"Page {i}", "active": i == 2} for i in range(6)],
         "year": 2025,
         "tags": ["a", "b", "c"],
-        "page": {"title": "Hello", "sections": [{"title": f"Part {i}", "texts": [f"Text {i}.{j}" for j in range(3)]} for i in range(5)]},
+        "page": {
+            "title": "Hello",
+            "sections": [{"title": f"Part {i}", "texts": [f"Text {i}.{j}" for j in range(3)]} for i in range(5)],
+        },
     }
     fields = [{"name": f"field{i}", "type": "String", "default": None, "readonly": i == 0} for i in range(6)]
     scaffold = {
@@ -135,7 +148,11 @@ def workloads() -> dict[str, dict[str, Any]]:
         "fieldNames": [item["name"] for item in fields],
     }
     return {
-        "component": {"templates": {"macros.njk": _MACROS, "main.njk": _COMPONENT}, "files": ["main.njk"], "data": component},
+        "component": {
+            "templates": {"macros.njk": _MACROS, "main.njk": _COMPONENT},
+            "files": ["main.njk"],
+            "data": component,
+        },
         "table": {"templates": {"main.njk": _TABLE}, "files": ["main.njk"], "data": {"rows": rows}},
         "inheritance": {
             "templates": {"base.njk": _BASE, "layout.njk": _LAYOUT, "main.njk": _PAGE},

@@ -28,7 +28,16 @@ def folder(install: bool = False) -> pathlib.Path | None:
         if not install:
             return None
         place.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(place), f"nunjucks@{VERSION}"]
+        command = [
+            "npm",
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+            str(place),
+            f"nunjucks@{VERSION}",
+        ]
         subprocess.run(command, check=True)
     return place
 

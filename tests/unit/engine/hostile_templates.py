@@ -4,6 +4,8 @@ Outcomes: ``nothing`` (empty text), ``=text`` (exactly this), ``error`` (a ``Tem
 (``LimitExceeded`` of one of these), ``harmless`` (any text without insides of Python or JavaScript, or an error).
 """
 
+# ruff: noqa: E501 - tables and template texts
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -21,7 +23,16 @@ _PYTHON = [
     "__self__", "__func__", "__module__", "__reduce__", "__getattribute__", "__doc__", "func_globals", "gi_frame", "cr_frame", "f_globals",
     "f_back", "tb_frame", "mro", "format", "format_map", "encode", "call", "fn", "vars", "parent", "props", "compiled", "env", "items_",
 ]  # fmt: skip
-_JS = ["constructor", "__proto__", "prototype", "__defineGetter__", "__lookupGetter__", "__defineSetter__", "apply", "bind"]
+_JS = [
+    "constructor",
+    "__proto__",
+    "prototype",
+    "__defineGetter__",
+    "__lookupGetter__",
+    "__defineSetter__",
+    "apply",
+    "bind",
+]
 
 
 def walking() -> Iterator[Case]:
@@ -35,7 +46,13 @@ def walking() -> Iterator[Case]:
         yield "walk by a built name", f'{{% set k = "{name[:3]}" ~ "{name[3:]}" %}}{{{{ {start}[k] }}}}', "nothing"
         yield "walk by a filter's attribute", f'{{{{ [o] | join(",", "{name}") }}}}', "nothing"
         yield "call of what is not there", f'{{{{ {start}["{name}"]() }}}}', "error"
-    for name in ("__class__.__init__", "constructor.constructor", "a.__class__", "__globals__.os", "toString.constructor"):
+    for name in (
+        "__class__.__init__",
+        "constructor.constructor",
+        "a.__class__",
+        "__globals__.os",
+        "toString.constructor",
+    ):
         yield "dotted attribute", f'{{{{ [o] | groupby("{name}") | dump }}}}', "harmless"
         yield "dotted attribute", f'{{{{ [o, o] | sort(attribute="{name}") | dump }}}}', "harmless"
         yield "dotted attribute", f'{{{{ [o] | selectattr("{name}") | dump }}}}', "=[]"
@@ -77,7 +94,22 @@ def code() -> Iterator[Case]:
         yield "code", template, "nothing" if "(" not in template and "|" not in template else "error"
 
 
-_NAMES = ["x = 1; import os", "a\nimport os", 'a"+b', "a'b", "__import__('os')", "\\u0061", "a;b", "é", "𝒶", "class", "lambda", "None", "self", "rt"]
+_NAMES = [
+    "x = 1; import os",
+    "a\nimport os",
+    'a"+b',
+    "a'b",
+    "__import__('os')",
+    "\\u0061",
+    "a;b",
+    "é",
+    "𝒶",
+    "class",
+    "lambda",
+    "None",
+    "self",
+    "rt",
+]
 
 
 def names() -> Iterator[Case]:
@@ -86,7 +118,11 @@ def names() -> Iterator[Case]:
         compact = name.replace("(", "").replace(")", "").replace(" ", "").replace("=", "").replace("\n", "")
         yield "name of a variable", f"{{% set {compact} = 1 %}}{{{{ {compact} }}}}", "harmless"
         yield "name of a macro", f"{{% macro {compact}() %}}x{{% endmacro %}}{{{{ {compact}() }}}}", "harmless"
-        yield "name of a parameter", f"{{% macro m({compact}) %}}{{{{ {compact} }}}}{{% endmacro %}}{{{{ m(1) }}}}", "harmless"
+        yield (
+            "name of a parameter",
+            f"{{% macro m({compact}) %}}{{{{ {compact} }}}}{{% endmacro %}}{{{{ m(1) }}}}",
+            "harmless",
+        )
         yield "name of a loop variable", f"{{% for {compact} in [1] %}}{{{{ {compact} }}}}{{% endfor %}}", "harmless"
         yield "name of a block", f"{{% block {compact} %}}x{{% endblock %}}", "harmless"
         yield "name of a filter", f"{{{{ 1 | {compact} }}}}", "harmless"
@@ -94,7 +130,11 @@ def names() -> Iterator[Case]:
         yield "name of a block", f"{{% block {name} %}}x{{% endblock %}}", "=x"
         yield "name of a variable", f"{{% set {name} = 1 %}}{{{{ {name} }}}}", "=1"
         yield "key of a literal", f'{{{{ {{"{name}": 5}}["{name}"] }}}}', "=5"
-        yield "group of that name", f'{{{{ [{{k: "{name}"}}] | groupby("k") | dump }}}}', f'={{"{name}":[{{"k":"{name}"}}]}}'
+        yield (
+            "group of that name",
+            f'{{{{ [{{k: "{name}"}}] | groupby("k") | dump }}}}',
+            f'={{"{name}":[{{"k":"{name}"}}]}}',
+        )
         yield "filter of that name", f"{{{{ s | {name} }}}}", "error"
         yield "test of that name", f"{{{{ s is {name} }}}}", "error"
 

@@ -13,9 +13,12 @@ import subprocess
 import sys
 
 import pytest
+
 from unjucks_engine import Environment, LimitExceeded, TemplateError
 
-_SPEC = importlib.util.spec_from_file_location("hostile_templates", pathlib.Path(__file__).with_name("hostile_templates.py"))
+_SPEC = importlib.util.spec_from_file_location(
+    "hostile_templates", pathlib.Path(__file__).with_name("hostile_templates.py")
+)
 assert _SPEC is not None
 assert _SPEC.loader is not None
 hostile = importlib.util.module_from_spec(_SPEC)
@@ -24,7 +27,17 @@ _SPEC.loader.exec_module(hostile)
 CASES = hostile.all_cases()
 CALM = [case for case in CASES if "bomb" not in case[0]]
 BOMBS = [case for case in CASES if "bomb" in case[0]]
-_INSIDES = ("object at 0x", "<class", "<function", "built-in", "[native code]", "function (", "=>", "Traceback", "root:x:")
+_INSIDES = (
+    "object at 0x",
+    "<class",
+    "<function",
+    "built-in",
+    "[native code]",
+    "function (",
+    "=>",
+    "Traceback",
+    "root:x:",
+)
 _MEMORY = 256 * 1024 * 1024
 
 
