@@ -116,9 +116,7 @@ class JobReconciler:
             await self._write(body, compute_pending(job, error, started=None, now=self._now()))
             raise
         except Terminal as error:
-            self._release(key)
-            await self._write(body, compute_failed(job, error.reason, error.message, now=self._now()))
-            return Result()
+            return await self._finish(key, body, compute_failed(job, error.reason, error.message, now=self._now()))
 
     async def _reconcile(self, key: ObjectKey, job: GenerationJob, body: Manifest) -> Result:
         if is_finished(job):
@@ -149,9 +147,7 @@ class JobReconciler:
             case Done():
                 return await self._expire(job)
             case Stop(reason, message):
-                self._release(key)
-                await self._write(body, compute_failed(job, reason, message, now=self._now()))
-                return Result()
+                return await self._finish(key, body, compute_failed(job, reason, message, now=self._now()))
             case Pause(message):
                 self._release(key)
                 await self._write(body, compute_suspended(job, message, now=self._now()))
@@ -182,9 +178,13 @@ class JobReconciler:
             given_up = Terminal(f"given up after {lost} attempts: {error.message}", reason=Reason.RETRY_LIMIT_REACHED)
             status = self._failed(job, run, progress, given_up, place_in_template)
         self._lost.pop(run.key, None)
-        await self._write(self._newest(key, body), status)
+        return await self._finish(key, self._newest(key, body), status)
+
+    async def _finish(self, key: ObjectKey, body: Manifest, status: dict[str, object]) -> Result:
+        """Tell the end. The time to live counts from here."""
+        written = await self._write(body, status)
         self._release(key)
-        return Result()
+        return await self._expire(GenerationJob.parse(written))
 
     def _failed(
         self, job: GenerationJob, run: Run, progress: Progress, error: Terminal, place: Place

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from unjucks_api.conditions import paused_status
+from unjucks_api.conditions import is_ready, paused_status
 from unjucks_api.render_protocol import Limits
 from unjucks_api.v1alpha1.common import InvalidObjectError
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
@@ -144,12 +144,15 @@ class RegistryReconciler:
 
     async def _report(self, key: ObjectKey, registry: TemplateRegistry, body: Manifest, error: OperatorError) -> None:
         """Tell the user. What will not heal is remembered with its version, so that it is not tried again for nothing."""
-        version: str | None = None
-        if isinstance(error, Terminal):
-            try:
-                version = fingerprint(registry, source_version(registry, self._config_maps))
-            except Waiting:
-                version = None
+        try:
+            version: str | None = fingerprint(registry, source_version(registry, self._config_maps))
+        except Waiting:
+            version = None
+        if not isinstance(error, Terminal):
+            if version is not None and version == registry.status.get("sourceVersion") and is_ready(body):
+                return  # what was read is still what the source holds: a restart or an outage of ours makes it no less true
+            version = None
+        else:
             self._release(key)
         await self._write(body, compute_failed(registry, error, version=version, now=self._now()))
 

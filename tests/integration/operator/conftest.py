@@ -1,10 +1,10 @@
 """One control plane, database and stand-in kubelet for each test module; operators are started by the tests."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from e2e.cluster.controlplane import ControlPlane
 from support.operator_process import Site, platform
 

@@ -5,6 +5,7 @@ Then another operator takes over, through the Lease, as in real life.
 """
 
 import pytest
+
 from support.operator_process import Site
 from support.tenants import children_of, database_facts, essence, expected_children, tenant_manifest
 from unjucks_api import names

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from e2e.cluster.audit import Write
 from support.operator_process import OPERATOR_USER, Site
 from support.tenants import tenant_manifest
@@ -51,5 +52,5 @@ async def _versions(site: Site) -> str:
     kinds = "namespace,resourcequota,limitrange,networkpolicy,serviceaccount,rolebinding,deployment,secret,tenant"
     return await site.kubectl(
         *("get", kinds, "-A", "-l", "!kubernetes.io/bootstrapping"),
-        *("-o", "jsonpath={range .items[*]}{.kind}/{.metadata.name}={.metadata.resourceVersion}{\"\\n\"}{end}"),
+        *("-o", 'jsonpath={range .items[*]}{.kind}/{.metadata.name}={.metadata.resourceVersion}{"\\n"}{end}'),
     )

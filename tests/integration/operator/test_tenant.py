@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
+
 from support.operator_process import OperatorProcess, Site
 from support.tenants import MEMBERS, children_of, database_facts, expected_children, tenant_manifest
 from unjucks_api import names
@@ -87,7 +88,9 @@ async def test_a_member_who_is_taken_off_loses_the_role_at_once(site: Site, oper
     await site.apply(tenant_manifest("fired", members={"owners": MEMBERS["owners"]}))
 
     async def only_owners() -> bool:
-        return {name for kind, name in await children_of(site, "fired") if kind == "RoleBinding"} == {names.BINDING_OWNERS}
+        return {name for kind, name in await children_of(site, "fired") if kind == "RoleBinding"} == {
+            names.BINDING_OWNERS
+        }
 
     await eventually("the other bindings are gone", only_owners)
     await site.wait_for("tenant/fired", "condition=Ready")
@@ -103,7 +106,9 @@ async def test_every_deleted_child_comes_back(site: Site, operator: OperatorProc
     async def all_back() -> bool:
         now = await children_of(site, "deleted")
         return set(now) == set(before) and all(
-            now[key]["metadata"]["uid"] != item["metadata"]["uid"] for key, item in before.items() if key[0] != "Namespace"
+            now[key]["metadata"]["uid"] != item["metadata"]["uid"]
+            for key, item in before.items()
+            if key[0] != "Namespace"
         )
 
     await eventually("all children are back", all_back)
@@ -117,7 +122,11 @@ EDITS: list[tuple[str, str, dict[str, Any]]] = [
     ("NetworkPolicy", names.POLICY_RENDERER, {"spec": {"ingress": [{}]}}),
     ("ResourceQuota", names.QUOTA, {"spec": {"hard": {"pods": "1000"}}}),
     ("LimitRange", names.LIMITS, {"spec": {"limits": [{"type": "Container", "max": {"cpu": "64"}}]}}),
-    ("RoleBinding", names.BINDING_VIEWERS, {"subjects": [{"kind": "Group", "name": "everybody", "apiGroup": "rbac.authorization.k8s.io"}]}),
+    (
+        "RoleBinding",
+        names.BINDING_VIEWERS,
+        {"subjects": [{"kind": "Group", "name": "everybody", "apiGroup": "rbac.authorization.k8s.io"}]},
+    ),
     ("ServiceAccount", names.RENDERER, {"automountServiceAccountToken": True}),
     ("Deployment", names.RENDERER, {"spec": {"replicas": 5}}),
     ("Secret", names.RENDERER, {"data": {"tls.key": "AAAA"}}),
@@ -198,7 +207,9 @@ async def test_retain_locks_and_keeps(site: Site, operator: OperatorProcess) -> 
     assert [state for _, state in facts["rows"]] == ["tombstone"]
 
 
-async def test_a_recreated_tenant_of_the_same_name_gets_nothing_of_the_old_one(site: Site, operator: OperatorProcess) -> None:
+async def test_a_recreated_tenant_of_the_same_name_gets_nothing_of_the_old_one(
+    site: Site, operator: OperatorProcess
+) -> None:
     await ready(site, "again")
     await site.kubectl("delete", "tenant", "again", "--timeout=30s")
     await site.apply(tenant_manifest("again"))
