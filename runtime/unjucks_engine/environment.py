@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from datetime import datetime
-from types import CodeType, TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unjucks_engine import nodes, ops, runtime
 from unjucks_engine.codegen import Generator
@@ -26,6 +24,10 @@ from unjucks_engine.profiles import profile_filters, profile_globals
 from unjucks_engine.runtime import Context, Frame, Render, Template
 from unjucks_engine.statements import Parser, parse
 from unjucks_engine.values import Importer, Macro, Safe, U, joined, ordered, units, well_formed
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import CodeType, TracebackType
 
 UndefinedMode = Literal["Empty", "Error", "ErrorOnUse"]
 Profile = Literal["nunjucks", "pipeline", "cli", "v4"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote as url_quote
 
 from unjucks_engine import ops
 from unjucks_engine.errors import TemplateError
@@ -224,6 +223,8 @@ def truncate(rt: Render, value: Any = U, length: Any = U, kill: Any = U, end: An
 
 
 def _component(rt: Render, value: Any) -> str:
+    from urllib.parse import quote as url_quote
+
     source = joined(text(rt, value))
     rt.string(9 * len(source))
     try:

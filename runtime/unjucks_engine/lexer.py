@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from unjucks_engine.errors import TemplateSyntaxError
 
@@ -41,8 +40,7 @@ _WORDS = {"true": "boolean", "false": "boolean", "none": "none", "null": "none"}
 _DIGITS = re.compile("[0-9]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Tags:
+class Tags(NamedTuple):
     """The marks around blocks, variables and comments."""
 
     block_start: str = "{%"

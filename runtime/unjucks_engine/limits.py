@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one template may use. Sizes of text are UTF-16 units, times are seconds.
 
     Every budget is checked before the memory it protects is taken; ``LimitExceeded.limit`` names the field.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine.args import arg, clamp, int_arg, relative, text_arg
@@ -105,6 +104,8 @@ def _locale_compare(rt: Render, this: str, args: list[Any]) -> int:
 
 def collation_key(value: str) -> tuple[Any, ...]:
     """An order close to the default of the Unicode collation: letters by base, then marks, then lower case first."""
+    import unicodedata
+
     plain = unicodedata.normalize("NFD", joined(value))
     base = "".join(char for char in plain if not unicodedata.combining(char))
     marks = "".join(char for char in plain if unicodedata.combining(char))
@@ -171,6 +172,8 @@ def _normalize(rt: Render, this: str, args: list[Any]) -> str:
     form = "NFC" if arg(args, 0) is U else text_arg(rt, args, 0)
     if form not in ("NFC", "NFD", "NFKC", "NFKD"):
         raise TemplateError("The normalization form should be one of NFC, NFD, NFKC, NFKD.", prefix="RangeError: ")
+    import unicodedata
+
     rt.string(len(this) * (18 if form == "NFKD" or form == "NFKC" else 4))
     return units(unicodedata.normalize(form, joined(this)))  # type: ignore[arg-type]
 

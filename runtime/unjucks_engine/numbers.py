@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from unjucks_engine.errors import TemplateError
@@ -220,13 +219,17 @@ def to_fixed(value: int | float, digits: int | float) -> str:
         raise _range_error("toFixed")
     if value != value or abs(value) >= 1e21:
         return number_text(value)
-    exact = Decimal(value)
-    quantum = Decimal(1).scaleb(-int(digits))
-    result = abs(exact).quantize(quantum, ROUND_HALF_UP, _WIDE)
+    decimal, wide, exact = _exact(value)
+    quantum = decimal.Decimal(1).scaleb(-int(digits))
+    result = abs(exact).quantize(quantum, decimal.ROUND_HALF_UP, wide)
     return ("-" if value < 0 else "") + f"{result:f}"
 
 
-_WIDE = Context(prec=1200, rounding=ROUND_HALF_UP)
+def _exact(value: int | float) -> Any:
+    """The decimal module (slow to import, rarely needed), a wide context, and the exact value."""
+    import decimal
+
+    return decimal, decimal.Context(prec=1200, rounding=decimal.ROUND_HALF_UP), decimal.Decimal(value)
 
 
 def to_precision(value: int | float, digits: int | float) -> str:
@@ -252,9 +255,9 @@ def to_precision(value: int | float, digits: int | float) -> str:
 
 def _significant(value: int | float, p: int) -> tuple[str, int]:
     """``p`` digits of a positive number, and its decimal exponent."""
-    exact = Decimal(value)
+    decimal, wide, exact = _exact(value)
     e = exact.adjusted()
-    scaled = exact.scaleb(p - 1 - e, _WIDE).quantize(Decimal(1), ROUND_HALF_UP, _WIDE)
+    scaled = exact.scaleb(p - 1 - e, wide).quantize(decimal.Decimal(1), decimal.ROUND_HALF_UP, wide)
     text = f"{scaled:f}"
     if len(text) > p:
         text, e = text[:p], e + 1
@@ -337,7 +340,9 @@ def locale_text(value: int | float, digits: int = 3) -> str:
     """``toLocaleString()`` in English: groups of three, at most three digits of the fraction."""
     if value != value or abs(value) == math.inf:
         return "NaN" if value != value else ("∞" if value > 0 else "-∞")
-    exact = Decimal(value).quantize(Decimal(1).scaleb(-digits), context=Context(prec=1200, rounding="ROUND_HALF_EVEN"))
+    decimal, _, exact = _exact(value)
+    even = decimal.Context(prec=1200, rounding=decimal.ROUND_HALF_EVEN)
+    exact = exact.quantize(decimal.Decimal(1).scaleb(-digits), context=even)
     text = f"{abs(exact):,f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")

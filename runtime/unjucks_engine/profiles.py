@@ -6,11 +6,8 @@ them. Conventions as in ``filters_text``.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import inflection
@@ -24,6 +21,8 @@ from unjucks_engine.ops import text, to_number, truth, type_error
 from unjucks_engine.values import Fn, Safe, U, joined, units
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from unjucks_engine.runtime import Render
 
 _S = re.escape(JS_SPACE)
@@ -243,6 +242,8 @@ def _comment(rt: Render, value: Any = U, mark: Any = U, *_: Any) -> str:
 
 
 def _base64(rt: Render, value: Any = U, *_: Any) -> str:
+    import base64
+
     source = joined(text(rt, value)).encode("utf-8", "replace")
     rt.string(2 * len(source))
     return base64.b64encode(source).decode()
@@ -250,6 +251,8 @@ def _base64(rt: Render, value: Any = U, *_: Any) -> str:
 
 def _hash(rt: Render, value: Any = U, size: Any = U, *_: Any) -> str:
     """SHA-256 in hexadecimal digits, shortened on request. A name for content, not a protection of secrets."""
+    import hashlib
+
     digest = hashlib.sha256(joined(text(rt, value)).encode("utf-8", "replace")).hexdigest()
     return digest if size is U else digest[: clamp(to_integer(to_number(rt, size)), 64)]
 
@@ -265,6 +268,8 @@ _DATE_PARTS = {"YYYY": "%Y", "YY": "%y", "MM": "%m", "DD": "%d", "HH": "%H", "mm
 
 
 def _parsed(value: str) -> datetime:
+    from datetime import datetime
+
     try:
         return datetime.fromisoformat(value)
     except ValueError:

@@ -5,7 +5,6 @@ Holds no template syntax. ``Render`` lives for one call of ``Environment.render`
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,8 @@ from unjucks_engine.ops import output, output_escaped, property_key, text, truth
 from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, Safe, U, joined, units
 
 if TYPE_CHECKING:
+    import random
+
     from unjucks_engine.environment import Environment
 
 _CLOCK_EVERY = 20_000
@@ -187,6 +188,8 @@ class Render:
         if self._random is None:
             if self.env.seed is None:
                 raise TemplateError("random values need a pinned seed (option `seed`)")
+            import random
+
             self._random = random.Random(self.env.seed)  # noqa: S311 - reproducible on purpose, not a secret
         return self._random
 
