@@ -306,9 +306,7 @@ async def test_a_registry_that_is_deleted_in_the_middle_does_not_stop_the_job(
 ) -> None:
     await site.apply(registry_manifest(NS, "short-lived"))
     await site.wait_for("templateregistry/short-lived", "condition=Ready", 60, NS)
-    await site.apply(
-        job_manifest(NS, "outlives", action="slow", registry="short-lived", timeout="60s")
-    )
+    await site.apply(job_manifest(NS, "outlives", action="slow", registry="short-lived", timeout="60s"))
     await site.wait_for("generationjob/outlives", "jsonpath={.status.phase}=Rendering", 30, NS)
     await site.kubectl("delete", "templateregistry", "short-lived", "-n", NS)
     await wait_job(site, NS, "outlives", 90)

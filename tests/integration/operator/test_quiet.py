@@ -1,4 +1,4 @@
-"""An operator at rest writes nothing but its Lease; applying the same again writes nothing. Counted in the API server's audit log."""
+"""An operator at rest writes nothing but its Lease, nor does applying the same again. Counted in the API server's audit log."""
 
 import asyncio
 
