@@ -275,6 +275,31 @@ async def test_hostile_tasks_end_typed(
     assert len((await client.render(request())).files) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("{% for i in range(999999999) %}x{% endfor %}", "items"),
+        ("{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}", "work"),
+        ("{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", "macro_depth"),
+        ('{% include "api/new/main.py.njk" %}', "include_depth"),
+        ("{{ 'x' | center(999999999) }}", "string"),
+        ("{{ 'x'.repeat(999999999) }}", "string"),
+        ("{% set s = 'xxxxxxxx' %}{% for i in range(60) %}{% set s = s + s %}{% endfor %}", "string"),
+        ("{% set l = [1] %}{% for i in range(60) %}{% set l = l.concat(l) %}{% endfor %}", "items"),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nesting"),
+        ("{% if 1 %}" * 5000 + "{% endif %}" * 5000, "nesting"),
+    ],
+    ids=lambda value: value[:40],
+)
+async def test_bombs_in_templates_end_in_a_typed_failure(client: RendererClient, text: str, limit: str) -> None:
+    tree = {**TREE, "_templates/api/new/main.py.njk": (b"---\nto: x\n---\n" + text.encode(), 0o644)}
+    limits = Limits(memory_bytes=128 << 20, output_bytes=1 << 20)
+    error = await refused(client.render(request(tree=tree, limits=limits)))
+    assert isinstance(error, RenderFailure)
+    assert (error.reason, error.limit) == (Reason.LIMIT_EXCEEDED, limit)
+    assert (error.path, error.line) == ("_templates/api/new/main.py.njk", 4)
+
+
 async def test_the_key_of_this_very_server_is_out_of_reach(client: RendererClient, renderer: RendererProcess) -> None:
     key = renderer.certificates / "tls.key"
     for do in (f"read {key}", f"stat {key}", f"write {key}", f"kill {renderer.pid}", "signal all"):
