@@ -14,7 +14,7 @@ import orjson
 
 from unjucks_api.names import MANAGER_STATUS
 from unjucks_operator.engine.clock import Clock
-from unjucks_operator.errors import InvalidSpec, Unavailable
+from unjucks_operator.errors import Unavailable
 from unjucks_operator.kube.api import Gone, Manifest, NotFound, PatchType, WatchEvent
 from unjucks_operator.kube.credentials import Credentials, Endpoint
 from unjucks_operator.kube.failures import Call, Refusal, to_error
@@ -313,5 +313,5 @@ def _event(call: Call, line: bytes) -> WatchEvent:
     if kind == "ERROR":
         raise to_error(call, Refusal.parse(int(body.get("code") or 500), orjson.dumps(body)))
     if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
-        raise InvalidSpec(f"{call}: an event of unknown type {kind!r}")
+        raise Unavailable(f"{call}: the API server sent an event of unknown type {kind!r}")
     return WatchEvent(kind, body)

@@ -29,8 +29,10 @@ class Call:
     subresource: str | None = None
 
     def __str__(self) -> str:
-        place = "/".join(part for part in (self.namespace, self.name) if part)
-        what = f"{self.resource.kind} {place}" if place else self.resource.plural
+        if self.name:
+            what = f"{self.resource.kind} " + (f"{self.namespace}/{self.name}" if self.namespace else self.name)
+        else:
+            what = self.resource.plural + (f" in {self.namespace}" if self.namespace else "")
         return f"{self.verb} {what}" + (f" ({self.subresource})" if self.subresource else "")
 
 
