@@ -71,7 +71,7 @@ conformance: $(READY) ## Nunjucks conformance, passed/total by area: CASES=DIR f
 
 .PHONY: fuzz
 fuzz: $(READY) ## Compare random templates with Node's nunjucks: PAIRS=100000 SEED=1
-	@$(BIN)/python tests/fuzz/differential.py --pairs $(or $(PAIRS),10000) --seed $(or $(SEED),1)
+	@$(BIN)/python tests/fuzz/run.py --pairs $(or $(PAIRS),10000) --seed $(or $(SEED),1)
 
 ##@ The cluster alone
 
