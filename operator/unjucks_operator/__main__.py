@@ -102,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="unjucks-operator",
         description="Runs the Unjucks operator until SIGTERM or SIGINT. SIGUSR1 switches debug logs on and off.",
         epilog=f"exit codes:\n{codes}\n\nEvery setting can also come from the environment, for example "
-        "UNJUCKS_RENDERER__IDLE_AFTER=5m.\nThe database's address is a secret: UNJUCKS_DATABASE_DSN.\nThe database's set-up: unjucks-operator db --help",
+        "UNJUCKS_RENDERER__IDLE_AFTER=5m.\nThe database's address is a secret: UNJUCKS_DATABASE_DSN.\n"
+        "The database's set-up: unjucks-operator db --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

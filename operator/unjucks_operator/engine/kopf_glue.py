@@ -7,13 +7,10 @@ write into somebody's object, it fails loudly instead (``_TripwireDiffs``, ``_Tr
 What kopf 1.45 does not give, and what stands in for it:
 
 - *Is the first list complete?* Its end is a private mark inside kopf. And after an expired watch (HTTP 410) it lists again but
-  never says what vanished in between: such objects would live on as ghosts. Both have one cure, the *audit*: each time a watch has
-  been opened (our HTTP session sees the request) we list the metadata ourselves. That list is later than the watch's start, so
-  whatever changes after it reaches us as an event; what it has and we lack is waited for, then fetched; what we have and it lacks
-  is dropped, unless newer than the list. After the first audit the kind is ``synced``. Audits are repeated every ``audit_period``.
-  Cost: one metadata-only list; the server ends watches every 30 to 60 minutes.
-- *Did the server's history go back* (etcd restored from a backup)? A watch that goes on from a version of the lost future is blind
-  until that version is reached again. The audit sees a list older than what we hold: the store is emptied, kopf starts anew.
+  never says what vanished in between: such objects would live on as ghosts. And a watch that goes on from a version of a lost
+  future (etcd restored from a backup) is blind. All have one cure, the audit (``audit``): each time a watch has been opened (our
+  HTTP session sees the request) we list the metadata ourselves and make the store equal to it. Cost: one metadata-only list; the
+  server ends watches every 30 to 60 minutes.
 - *Is the watch alive?* kopf hides bookmarks from handlers. The session's middleware sees the bytes (aiohttp's tracing does not:
   it reports bodies that are read as a whole only), so each chunk of each stream counts as a sign of life: ``ages``.
 - *An error inside the watch* ends kopf's tasks. They are started again here, with backoff; store, workers and lease live on.
@@ -27,17 +24,17 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import aiohttp
 import kopf
 
+from unjucks_operator.engine.audit import Audit
 from unjucks_operator.engine.clock import Clock, SystemClock
 from unjucks_operator.engine.queue import Backoff
-from unjucks_operator.engine.store import ObjectKey, ResourceStore, key_of, version_of
-from unjucks_operator.errors import OperatorError
+from unjucks_operator.engine.store import ResourceStore
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.credentials import Credentials, Endpoint
 from unjucks_operator.kube.resources import Resource
@@ -45,11 +42,6 @@ from unjucks_operator.kube.resources import Resource
 _log = logging.getLogger(__name__)
 _RETRY_CEILINGS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _KOPF_FOLDER = Path(kopf.__file__).parent
-_PATIENCE = 2.0
-"""Seconds without progress after which objects that a list has and events did not bring are fetched one by one."""
-
-_AUDIT_PAUSE = 1.0
-"""Seconds between two audits of a kind at least."""
 
 
 class WatchMetrics:
@@ -65,18 +57,16 @@ class WatchMetrics:
         """A request of kopf's ended."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Watched:
     """One kind and the state of its watch."""
 
     resource: Resource
     store: ResourceStore
+    audit: Audit
     asked_at: float | None = None
     """When a list or watch of this kind was first asked for; None while the CRD is not there."""
     heard_at: float | None = None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """An audit is due."""
-    synced: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class KopfSource:
@@ -98,13 +88,9 @@ class KopfSource:
         rng: random.Random | None = None,
         user_agent: str = "unjucks-operator",
     ) -> None:
-        self._api = api
         self._endpoint = endpoint
         self._credentials = credentials
-        self._watched = [_Watched(resource, store) for resource, store in watched]
-        self._by_path = {item.resource.path(): item for item in self._watched}
         self._prefix = prefix
-        self._audit_period = audit_period
         self._silence = silence
         self._metrics = metrics or WatchMetrics()
         self._reclaim_signals = reclaim_signals
@@ -115,6 +101,24 @@ class KopfSource:
         self._sessions: list[aiohttp.ClientSession] = []
         self._restart = asyncio.Event()
         """The watches must begin anew."""
+        self._watched = [
+            _Watched(
+                resource,
+                store,
+                Audit(
+                    api,
+                    resource,
+                    store,
+                    period=audit_period,
+                    repaired=self._metrics.repaired,
+                    went_back=self._restart.set,
+                    clock=self._clock,
+                    rng=self._rng,
+                ),
+            )
+            for resource, store in watched
+        ]
+        self._by_path = {item.resource.path(): item for item in self._watched}
 
     # --- life -------------------------------------------------------------------------------------------------------------
 
@@ -122,10 +126,10 @@ class KopfSource:
         """Return when every kind is synced. Waits as long as a CRD is missing or the API server is down."""
         self._tasks = [asyncio.create_task(self._supervise(), name="kopf supervisor")]
         self._tasks += [
-            asyncio.create_task(self._audits(item), name=f"audit of {item.resource.plural}") for item in self._watched
+            asyncio.create_task(item.audit.run(), name=f"audit of {item.resource.plural}") for item in self._watched
         ]
         for item in self._watched:
-            await item.synced.wait()
+            await item.audit.synced.wait()
 
     async def stop(self) -> None:
         """End kopf and its connections."""
@@ -140,11 +144,11 @@ class KopfSource:
     @property
     def synced(self) -> bool:
         """Whether the stores have been complete once."""
-        return all(item.synced.is_set() for item in self._watched)
+        return all(item.audit.synced.is_set() for item in self._watched)
 
     def check_synced(self) -> str | None:
         """A health check: the stores are complete."""
-        waiting = [_title(item.resource) for item in self._watched if not item.synced.is_set()]
+        waiting = [_title(item.resource) for item in self._watched if not item.audit.synced.is_set()]
         return f"not listed yet (is the CRD installed?): {', '.join(waiting)}" if waiting else None
 
     def check_fresh(self) -> str | None:
@@ -284,7 +288,7 @@ class KopfSource:
             if watching:
                 # response.content is what kopf reads the stream from; the wrapper hands everything else through.
                 response.content = cast(aiohttp.StreamReader, _Stream(response.content, lambda: self._heard(item)))
-                item.wake.set()
+                item.audit.opened()
         return response
 
     def _authorize(self, request: aiohttp.ClientRequest) -> None:
@@ -294,73 +298,6 @@ class KopfSource:
 
     def _heard(self, item: _Watched) -> None:
         item.heard_at = self._clock.monotonic()
-
-    # --- audit --------------------------------------------------------------------------------------------------------------
-
-    async def _audits(self, item: _Watched) -> None:
-        backoff, failures = Backoff(base=0.5, cap=30.0), 0
-        await item.wake.wait()  # the watch is open
-        while True:
-            item.wake.clear()
-            try:
-                await self._audit(item)
-            except OperatorError as error:
-                failures += 1
-                delay = backoff.delay(failures, self._rng)
-                _log.info(
-                    "%s could not be compared with the server, again in %.1f s: %s", item.resource.plural, delay, error
-                )
-                await self._clock.sleep(delay)
-                continue
-            failures = 0
-            audited_at = self._clock.monotonic()
-            if not item.synced.is_set():
-                item.synced.set()
-                _log.info("%s synced", item.resource.plural, extra={"objects": len(item.store)})
-            timer = self._clock.call_later(self._audit_period * self._rng.uniform(0.8, 1.2), item.wake.set)
-            try:
-                await item.wake.wait()
-            finally:
-                timer.cancel()
-            # Watches that are cut again and again must not become a storm of lists.
-            await self._clock.sleep(max(0.0, audited_at + _AUDIT_PAUSE - self._clock.monotonic()))
-
-    async def _audit(self, item: _Watched) -> None:
-        """Make the store equal to the server's list; see the module's text for why that is sound."""
-        resource, store = item.resource, item.store
-        floor = store.newest()
-        objects, list_version = await self._api.list_all(resource, metadata_only=True)
-        versions = {key_of(body): version_of(body) for body in objects}
-        if int(list_version) < floor:
-            # A list is never older than what we knew before we asked for it, unless etcd was restored from a backup.
-            _log.warning("%s: the API server's history went back from %d to %s", resource.plural, floor, list_version)
-            store.reset()
-            self._restart.set()
-        for key in store.drop_ghosts(versions, int(list_version)):
-            self._metrics.repaired(resource.plural, "ghost")
-            _log.info("%s %s was deleted while nobody looked", resource.kind, "/".join(filter(None, key)))
-        for key in await self._lacking(store, versions):
-            what = store.lacks(key, versions[key])
-            if what is None:
-                continue
-            body = await self._api.get(resource, key[1], key[0] or None)
-            if body is None:
-                continue  # deleted since the list; its event is on the way
-            if store.put(body) and item.synced.is_set():
-                self._metrics.repaired(resource.plural, what)
-                _log.info("%s %s was %s in memory", resource.kind, "/".join(filter(None, key)), what)
-
-    async def _lacking(self, store: ResourceStore, versions: dict[ObjectKey, int]) -> list[ObjectKey]:
-        """What the list has and events have not brought, once they bring no more of it."""
-        lacking = [key for key, version in versions.items() if store.lacks(key, version)]
-        idle_since = self._clock.monotonic()
-        while lacking and self._clock.monotonic() - idle_since < _PATIENCE:
-            await self._clock.sleep(0.05)
-            rest = [key for key in lacking if store.lacks(key, versions[key])]
-            if len(rest) < len(lacking):
-                idle_since = self._clock.monotonic()
-            lacking = rest
-        return lacking
 
 
 def settings(prefix: str, rng: random.Random) -> kopf.OperatorSettings:
