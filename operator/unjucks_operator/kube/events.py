@@ -113,9 +113,13 @@ class EventRecorder:
 
     async def flush(self) -> None:
         """Post what is waiting now, including counts of series; for the end of the process (under the caller's time-out)."""
-        for key, series in self._series.items():
-            if series.count > series.written_count and not series.queued:
+        await self._drain()
+        for key, series in tuple(self._series.items()):
+            if series.count > series.written_count:
                 self._enqueue(key, series)
+        await self._drain()
+
+    async def _drain(self) -> None:
         while not self._queue.empty():
             await self._post(self._queue.get_nowait())
 
