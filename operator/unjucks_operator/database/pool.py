@@ -80,6 +80,8 @@ class Database:
         self._opened = False
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._making = asyncio.Lock()
+        self._service = platform_role(prefix, "service")
+        self._is_service = False
         self._failures = 0
         self._not_before = 0.0
         self._last_failure: errors.OperatorError | None = None
@@ -184,8 +186,9 @@ class Database:
     def _begin(self, quoted_role: str, seconds: float) -> str:
         # One message, so one round trip: nothing can come between BEGIN and the role.
         settings = self.settings
+        role = "" if self._is_service and quoted_role == self._service else f"SET LOCAL ROLE {quoted_role}; "
         return (
-            f"BEGIN; SET LOCAL ROLE {quoted_role}; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
+            f"BEGIN; {role}SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
             f"SET LOCAL statement_timeout = {_ms(seconds)}; SET LOCAL lock_timeout = {_ms(settings.lock_timeout)}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {_ms(settings.idle_in_transaction_timeout)}"
         )
@@ -236,9 +239,10 @@ class Database:
             if self._pool is not None:
                 return self._pool
             self._check_usable()  # somebody may have failed, or closed, while we waited for our turn
+            pooler, self._is_service = await self._look()
             cache = self.settings.statement_cache_size
             if cache is None:
-                cache = 0 if await self._behind_a_pooler() else _STATEMENTS
+                cache = 0 if pooler else _STATEMENTS
             pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=0,
@@ -252,16 +256,21 @@ class Database:
             self._pool = pool
             return pool
 
-    async def _behind_a_pooler(self) -> bool:
-        """Whether the process that greeted us is another one than the process that runs our statements."""
+    async def _look(self) -> tuple[bool, bool]:
+        """Two questions once, on a connection of its own: is there a pooler, and is our login nothing but a service login?
+
+        A pooler shows in that the process that greeted us is another one than the process that runs our statements. An ordinary
+        login has the service role's rights anyway, so that becoming the service would only cost: after every change of any role
+        the server computes anew whom a session may become, over all tenants.
+        """
         async with asyncio.timeout(self.settings.connect_timeout):
             connection = await asyncpg.connect(
                 self._dsn, statement_cache_size=0, server_settings={"application_name": self._application_name}
             )
             try:
                 async with connection.transaction():
-                    runs = await connection.fetchval("SELECT pg_backend_pid()")
-                return bool(runs != connection.get_server_pid())
+                    row = await connection.fetchrow(_LOOK, f"{self.prefix}_service")
+                return bool(row is None or row["process"] != connection.get_server_pid()), bool(row and row["service"])
             finally:
                 connection.terminate()
 
@@ -287,6 +296,12 @@ class Database:
 _FROM_THE_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
+_LOOK = """
+    SELECT pg_backend_pid() AS process,
+           NOT (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolbypassrls OR r.rolreplication) AND r.rolinherit
+           AND EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid AND m.roleid = to_regrole($1)) AS service
+      FROM pg_roles r WHERE r.rolname = current_user
+"""
 _BAD_DSN = (
     "the database DSN cannot be used; it has the form "
     "postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.crt"
