@@ -307,7 +307,7 @@ class App:
         return role
 
     @asynccontextmanager
-    async def _lease_renderer(self, job: GenerationJob, run: Run, attempt: int) -> AsyncIterator[RendererClient]:
+    async def _lease_renderer(self, job: GenerationJob, run: Run) -> AsyncIterator[RendererClient]:
         tenant = self.directory.require(job.namespace)
         tier = self.config.tiers[tenant.spec.tier.value]
         mode = job.spec.execution or tenant.spec.renderers.execution or ExecutionMode(tier.execution)
@@ -321,7 +321,7 @@ class App:
             Scope(tenant, tier, self.config),
             job.name,
             job.uid,
-            name=f"{names.RENDERER}-{run.key[:10]}-{attempt}",
+            name=f"{names.RENDERER}-{run.key[:10]}-{self.rng.getrandbits(24):06x}",
             deadline_seconds=job.timeout_seconds + _POD_START_SECONDS,
         )
         async with self.isolated.lease(manifest, tenant.uid) as renderer:

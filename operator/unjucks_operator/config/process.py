@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import SecretStr, model_validator
 from pydantic.dataclasses import dataclass
 
-from unjucks_operator.config.base import STRICT, AtLeastOne, Count, Port, Positive, Seconds
+from unjucks_operator.config.base import STRICT, AtLeastOne, Port, Positive, Seconds
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -123,9 +123,6 @@ class Database:
     """Where and as whom to connect: ``postgresql://user:password@host:5432/name``. A secret: set it with
     UNJUCKS_DATABASE_DSN."""
 
-    pool_min: Count = 1
-    """Connections kept open. Default 1."""
-
     pool_max: AtLeastOne = 10
     """Most connections. Default 10. Runs beyond it wait; the server's ``max_connections`` must allow this for each
     operator process."""
@@ -135,12 +132,6 @@ class Database:
 
     statement_timeout: Positive = 30.0
     """Longest single statement, in seconds. Default 30. The server cancels it then."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Database":
-        if self.pool_min > self.pool_max:
-            raise ValueError("poolMin is greater than poolMax")
-        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

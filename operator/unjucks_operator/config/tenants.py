@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from unjucks_operator.config.base import STRICT, AtLeastOne, Count, Positive, Resources, Seconds
@@ -52,18 +52,9 @@ class Renderer:
     """How long one run waits for a place in a busy renderer before it is reported as Queued and tried again, in seconds. Default
     10."""
 
-    certificate_lifetime: Positive = 30 * 86400.0
-    """Validity of the renderers' certificates, in seconds. Default 30 days."""
-
     certificate_renew_before: Positive = 10 * 86400.0
-    """How long before their end certificates are renewed, in seconds. Default 10 days. Must be shorter than the
-    lifetime."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Renderer":
-        if self.certificate_renew_before >= self.certificate_lifetime:
-            raise ValueError("certificateRenewBefore must be shorter than certificateLifetime")
-        return self
+    """How long before their end (90 days after they were made) the renderers' certificates are renewed, in
+    seconds. Default 10 days."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -6,19 +6,19 @@ from typing import Literal
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from unjucks_operator.config.base import STRICT, AtLeastOne, Count, Cpu, Memory, Positive
+from unjucks_operator.config.base import STRICT, AtLeastOne, Count, Cpu, Memory
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TierQuota:
     """Amounts of one tenant, over all of its namespaces together (each namespace gets an even share)."""
 
-    cpu: Cpu = "2"
-    """CPU that all pods together may request and use, in cores. Default 2. Pods beyond it are refused by the API
+    cpu: Cpu = "4"
+    """CPU that all pods together may request and use, in cores. Default 4. Pods beyond it are refused by the API
     server."""
 
-    memory: Memory = "4Gi"
-    """Memory that all pods together may request and use. Default 4Gi."""
+    memory: Memory = "8Gi"
+    """Memory that all pods together may request and use. Default 8Gi."""
 
     ephemeral_storage: Memory = "8Gi"
     """Local disk that all pods together may request and use. Default 8Gi."""
@@ -103,13 +103,6 @@ class Tier:
     """Where jobs run that do not say: Pooled (warm renderer, fresh process) or Isolated (fresh pod: slower to start).
     Default Pooled."""
 
-    database_mode: Literal["Shared", "None"] = "Shared"
-    """Where records are kept when the Tenant does not say: Shared (one database, row-level security) or None. Default
-    Shared."""
-
-    history_retention: Positive = 30 * 86400.0
-    """How long finished jobs stay in the record, in seconds. Default 30 days. Older ones are deleted by the sweep."""
-
     @model_validator(mode="after")
     def _check(self) -> "Tier":
         if self.renderers.min > self.renderers.max:
@@ -121,8 +114,8 @@ STARTER = Tier()
 PROFESSIONAL = Tier(
     namespaces=3,
     quota=TierQuota(
-        cpu="8",
-        memory="16Gi",
+        cpu="16",
+        memory="32Gi",
         ephemeral_storage="32Gi",
         pods=40,
         services=20,
@@ -133,7 +126,6 @@ PROFESSIONAL = Tier(
     limits=ContainerLimits(max_cpu="4", max_memory="8Gi"),
     renderers=RendererRange(min=1, max=5),
     concurrent_jobs=5,
-    history_retention=180 * 86400.0,
 )
 ENTERPRISE = Tier(
     namespaces=20,
@@ -150,7 +142,6 @@ ENTERPRISE = Tier(
     limits=ContainerLimits(max_cpu="16", max_memory="32Gi"),
     renderers=RendererRange(min=2, max=20),
     concurrent_jobs=50,
-    history_retention=730 * 86400.0,
 )
 
 

@@ -8,8 +8,8 @@ Where a run stopped before, it goes on: ``database.ledger`` says why nothing is 
 
 import base64
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,8 @@ from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.renderers.client import RendererClient
 from unjucks_operator.storage import TemplateStorage
 
-LeaseRenderer = Callable[[GenerationJob, Run, int], AbstractAsyncContextManager[RendererClient]]
-"""(job, run, attempt) → a renderer of the job's tenant, warm or fresh."""
+LeaseRenderer = Callable[[GenerationJob, Run], AbstractAsyncContextManager[RendererClient]]
+"""(job, run) → a renderer of the job's tenant, warm or fresh."""
 
 
 class RunFailed(Terminal):
@@ -51,6 +51,14 @@ class Place:
 
     tenant: Tenant
     role: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A claim, and the output as it was after it."""
+
+    claim: Claim
+    found: Manifest | None
 
 
 class Execution:
@@ -83,28 +91,32 @@ class Execution:
         ``on_started`` is awaited when a renderer has taken the run.
         """
         if job.spec.dry_run:
-            response = await self._render(job, run, place, progress, on_started)
-            progress.files = to_files(response, None)
+            async with self._renderer(job, run, place, progress) as (renderer, request):
+                await on_started()
+                dry = await self._render(renderer, request, progress)
+            progress.files = to_files(dry, None)
             return Reason.DRY_RUN_COMPLETE
         output = job.spec.output
         if output is None or output.config_map is None:
             raise Terminal("spec.output says no place for the files")
-        claim = await self._claim(job, run, place)
-        progress.attempts = claim.attempt
-        found = await observe_output(self._api, job, output.config_map.name, place.tenant.uid)
-        if not claim.granted or self._published_before(claim, run, found):
-            return await self._finish_published(job, run, place, claim, found, progress)
+        name = output.config_map.name
+        response: RenderResponse | None = None
+        work = await self._resume(job, run, place, name)
+        if work is None or not self._is_done(work, run):
+            response, work = await self._render_claimed(job, run, place, progress, on_started, work, name)
+        progress.attempts = work.claim.attempt
+        if response is None:
+            return await self._finish_published(job, run, place, work.claim, work.found, progress)
+        started = self._clock()
         try:
-            response = await self._render(job, run, place, progress, on_started)
-            started = self._clock()
-            progress.files = to_files(response, found)
+            progress.files = to_files(response, work.found)
             written = [file for file in progress.files if file.action != "skipped"]
             manifest = build_manifest(
                 written, generator=run.generator, action=run.action, tree=run.tree, engine=response.engine_version
             )
             wanted = build_output(
                 namespace=job.namespace,
-                name=output.config_map.name,
+                name=name,
                 immutable=output.config_map.immutable,
                 labels=_labels(job, place.tenant),
                 run_key=run.key,
@@ -112,16 +124,67 @@ class Execution:
                 manifest=manifest,
             )
             progress.manifest_digest = manifest_digest(manifest)
-            await self._ledger.record_rendered(place.role, job.uid, run.key, claim.attempt, progress.manifest_digest)
-            published = await publish_output(self._api, wanted, found)
+            attempt = work.claim.attempt
+            await self._ledger.record_rendered(place.role, job.uid, run.key, attempt, progress.manifest_digest)
+            published = await publish_output(self._api, wanted, work.found)
         except Terminal as error:
-            await self._ledger.record_failed(
-                place.role, job.uid, run.key, claim.attempt, error.reason, error.message, final=True
-            )
+            await self._give_up(job, run, place, work.claim, error)
             raise
-        await self._record_published(job, run, place, claim, progress.manifest_digest, published.uid)
+        await self._record_published(job, run, place, work.claim, progress.manifest_digest, published.uid)
         progress.publish_seconds = self._clock() - started
         return Reason.SUCCEEDED if published.written else Reason.UP_TO_DATE
+
+    async def _resume(self, job: GenerationJob, run: Run, place: Place, name: str) -> _Work | None:
+        """Take over a run that an earlier attempt has brought further than its claim; None when there is none.
+
+        A run that nobody has rendered is claimed only once a renderer is there: waiting for one is no attempt.
+        """
+        known = await self._ledger.lookup(place.role, job.uid, run.key)
+        if known is None or known.state is RunState.CLAIMED:
+            return None
+        return await self._claimed(job, run, place, name)
+
+    async def _claimed(self, job: GenerationJob, run: Run, place: Place, name: str) -> _Work:
+        """Claim, then look at the output: in this order (``database.ledger``)."""
+        claim = await self._claim(job, run, place)
+        try:
+            return _Work(claim, await observe_output(self._api, job, name, place.tenant.uid))
+        except Terminal as error:
+            if claim.granted:
+                await self._give_up(job, run, place, claim, error)
+            raise
+
+    def _is_done(self, work: _Work, run: Run) -> bool:
+        return not work.claim.granted or self._published_before(work.claim, run, work.found)
+
+    async def _render_claimed(
+        self,
+        job: GenerationJob,
+        run: Run,
+        place: Place,
+        progress: Progress,
+        on_started: Callable[[], Awaitable[None]],
+        work: _Work | None,
+        name: str,
+    ) -> tuple[RenderResponse | None, _Work]:
+        """Render under a claim; None when somebody else turns out to have published meanwhile."""
+        async with self._renderer(job, run, place, progress) as (renderer, request):
+            if work is None:
+                work = await self._claimed(job, run, place, name)
+                if self._is_done(work, run):
+                    return None, work
+            progress.attempts = work.claim.attempt
+            await on_started()
+            try:
+                return await self._render(renderer, request, progress), work
+            except Terminal as error:
+                await self._give_up(job, run, place, work.claim, error)
+                raise
+
+    async def _give_up(self, job: GenerationJob, run: Run, place: Place, claim: Claim, error: Terminal) -> None:
+        await self._ledger.record_failed(
+            place.role, job.uid, run.key, claim.attempt, error.reason, error.message, final=True
+        )
 
     async def _claim(self, job: GenerationJob, run: Run, place: Place) -> Claim:
         claim = await self._ledger.claim(place.role, job.uid, run.key, holder=self._holder)
@@ -163,9 +226,11 @@ class Execution:
         output = {"kind": "ConfigMap", "namespace": job.namespace, "name": name, "uid": output_uid}
         await self._ledger.record_published(place.role, job.uid, run.key, claim.attempt, digest, output)
 
-    async def _render(
-        self, job: GenerationJob, run: Run, place: Place, progress: Progress, on_started: Callable[[], Awaitable[None]]
-    ) -> RenderResponse:
+    @asynccontextmanager
+    async def _renderer(
+        self, job: GenerationJob, run: Run, place: Place, progress: Progress
+    ) -> AsyncIterator[tuple[RendererClient, RenderRequest]]:
+        """A renderer for the run, and what it is asked."""
         files = await self._storage.files(place.role, run.tree)
         if files is None:
             raise Waiting(
@@ -193,11 +258,13 @@ class Execution:
             ),
         )
         queued = self._clock()
-        async with self._lease(job, run, progress.attempts) as renderer:
-            started = self._clock()
-            progress.queue_seconds += started - queued
-            await on_started()
-            response = await renderer.render(request)
+        async with self._lease(job, run) as renderer:
+            progress.queue_seconds += self._clock() - queued
+            yield renderer, request
+
+    async def _render(self, renderer: RendererClient, request: RenderRequest, progress: Progress) -> RenderResponse:
+        started = self._clock()
+        response = await renderer.render(request)
         progress.render_seconds = self._clock() - started
         progress.cpu_seconds = response.cpu_seconds
         progress.wall_seconds = response.wall_seconds

@@ -111,7 +111,7 @@ def test_the_quota_of_several_namespaces_never_exceeds_the_tier() -> None:
     quotas = [a.manifest for a in plan.actions if isinstance(a, Apply) and a.manifest["kind"] == "ResourceQuota"]
     assert len(quotas) == 3
     total = sum(int(quota["spec"]["hard"]["limits.cpu"].removesuffix("m")) for quota in quotas)
-    assert 7990 <= total <= 8000
+    assert 15990 <= total <= 16000
     for quota in quotas:
         hard = quota["spec"]["hard"]
         assert hard["services.nodeports"] == hard["services.loadbalancers"] == "0"
@@ -126,7 +126,7 @@ def test_the_quota_of_several_namespaces_never_exceeds_the_tier() -> None:
         assert counted | {"services", "services.nodeports", "services.loadbalancers"} <= hard.keys()
 
 
-@pytest.mark.parametrize(("asked", "expected"), [("500m", "500m"), ("2", "2000m"), ("64", "2000m")])
+@pytest.mark.parametrize(("asked", "expected"), [("500m", "500m"), ("2", "2000m"), ("64", "4000m")])
 def test_a_tenant_may_go_below_its_tier_but_not_above(asked: str, expected: str) -> None:
     plan = plan_tenant(scope(spec={"quota": {"cpu": asked}}), observed())
     quota = next(a.manifest for a in plan.actions if isinstance(a, Apply) and a.manifest["kind"] == "ResourceQuota")
