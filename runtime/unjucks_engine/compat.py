@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unjucks_engine.args import arg, int_arg
 from unjucks_engine.errors import TemplateError
 from unjucks_engine.ops import add, less, strict_equal, text, to_number, truth
-from unjucks_engine.values import U, ordered
+from unjucks_engine.values import U, in_order, ordered
 
 if TYPE_CHECKING:
     from unjucks_engine.runtime import Render
@@ -18,6 +18,7 @@ def _error(name: str) -> TemplateError:
 
 
 def _pop(rt: Render, this: list[Any], args: list[Any]) -> Any:
+    rt.change()
     index = arg(args, 0)
     if index is U:
         return this.pop() if this else U
@@ -31,6 +32,7 @@ def _pop(rt: Render, this: list[Any], args: list[Any]) -> Any:
 
 
 def _append(rt: Render, this: list[Any], args: list[Any]) -> int:
+    rt.change()
     rt.items(1)
     this.append(arg(args, 0))
     return len(this)
@@ -42,6 +44,7 @@ def _find(rt: Render, this: list[Any], args: list[Any]) -> int:
 
 
 def _remove(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
+    rt.change()
     index = _find(rt, this, args)
     if index < 0:
         raise _error("ValueError")
@@ -61,6 +64,7 @@ def _index(rt: Render, this: list[Any], args: list[Any]) -> int:
 
 
 def _insert(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
+    rt.change()
     from unjucks_engine.args import relative
 
     rt.items(1)
@@ -71,17 +75,17 @@ def _insert(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
 
 def _items(rt: Render, this: dict[str, Any], args: list[Any]) -> list[Any]:
     rt.items(3 * len(this))
-    return [[key, value] for key, value in this.items()]
+    return [[key, value] for key, value in in_order(this).items()]
 
 
 def _values(rt: Render, this: dict[str, Any], args: list[Any]) -> list[Any]:
     rt.items(len(this))
-    return list(this.values())
+    return list(in_order(this).values())
 
 
 def _keys(rt: Render, this: dict[str, Any], args: list[Any]) -> list[Any]:
     rt.items(len(this))
-    return list(this)
+    return list(in_order(this))
 
 
 def _get(rt: Render, this: dict[str, Any], args: list[Any]) -> Any:
@@ -94,6 +98,7 @@ def _has_key(rt: Render, this: dict[str, Any], args: list[Any]) -> bool:
 
 
 def _pop_key(rt: Render, this: dict[str, Any], args: list[Any]) -> Any:
+    rt.change()
     key = text(rt, arg(args, 0))
     value = this.get(key, U)
     if value is not U:
@@ -105,6 +110,7 @@ def _pop_key(rt: Render, this: dict[str, Any], args: list[Any]) -> Any:
 
 
 def _pop_item(rt: Render, this: dict[str, Any], args: list[Any]) -> list[Any]:
+    rt.change()
     if not this:
         raise _error("KeyError")
     key = next(iter(this))
@@ -112,6 +118,7 @@ def _pop_item(rt: Render, this: dict[str, Any], args: list[Any]) -> list[Any]:
 
 
 def _store(rt: Render, this: dict[str, Any], new: dict[str, Any]) -> None:
+    rt.change()
     rt.items(len(new) + (len(this) >> 4))
     this.update(new)
     result = ordered(this)
@@ -122,6 +129,7 @@ def _store(rt: Render, this: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def _set_default(rt: Render, this: dict[str, Any], args: list[Any]) -> Any:
+    rt.change()
     key = text(rt, arg(args, 0))
     if key not in this:
         _store(rt, this, {key: None if arg(args, 1) is U else args[1]})

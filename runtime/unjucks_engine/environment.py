@@ -23,7 +23,7 @@ from unjucks_engine.predicates import TESTS
 from unjucks_engine.profiles import profile_filters, profile_globals
 from unjucks_engine.runtime import Context, Frame, Render, Template
 from unjucks_engine.statements import Parser, parse
-from unjucks_engine.values import Importer, Macro, Safe, U, joined, ordered, units, well_formed
+from unjucks_engine.values import Importer, Macro, NeedCopy, Safe, U, joined, ordered, plain, units, well_formed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -226,10 +226,16 @@ class Environment:
     def _run(self, load: Any, context: Mapping[str, Any] | None) -> str:
         def work() -> str:
             template = load()
-            rt = Render(self)
-            variables = {**self.globals, **Importer(self.limits, copy=self.jinja_compat).object(dict(context or {}))}
-            out: list[str] = []
-            template.root(rt, Context(variables, template.blocks), Frame(None, False, True), out)
+            data = dict(context or {})
+            out: list[str] | None = None
+            if not template.changes and plain(data, self.limits):
+                try:
+                    out = self._attempt(template, data, False)
+                except NeedCopy:
+                    template.changes = True
+            if out is None:
+                # From here on there is nothing left to copy: NeedCopy would be a mistake of ours.
+                out = self._attempt(template, Importer(self.limits).object(data), True)
             size = sum(map(len, out))
             if size > self.limits.output:
                 raise LimitExceeded("output", f"the output has {size} characters")
@@ -237,12 +243,24 @@ class Environment:
 
         return str(self._guard(work))
 
+    def _attempt(self, template: Template, data: dict[str, Any], copied: bool) -> list[str]:
+        """One run of a template. Without a copy of the data it ends with ``NeedCopy`` before it would change any."""
+        rt = Render(self)
+        rt.copied = copied
+        out: list[str] = []
+        template.root(rt, Context({**self.globals, **data}, template.blocks), Frame(None, False, True), out)
+        return out
+
     def _guard(self, work: Any) -> Any:
         try:
             return work()
         except TemplateError as error:
             self._locate(error, error.__traceback__)
             raise
+        except NeedCopy as error:
+            raise self._locate(
+                TemplateError("internal error: a value of no known kind"), error.__traceback__
+            ) from error
         except RecursionError as error:
             raise self._locate(
                 LimitExceeded("macro_depth", "the template nests too deeply"), error.__traceback__

@@ -14,7 +14,7 @@ from unjucks_engine.methods_array import sorted_js
 from unjucks_engine.methods_string import lower, upper
 from unjucks_engine.numbers import js_divide, js_pow, js_round, parse_float, parse_int, to_integer
 from unjucks_engine.ops import text, to_number, truth, type_error
-from unjucks_engine.values import Fn, Kwargs, Macro, Safe, U, number, ordered
+from unjucks_engine.values import Fn, Kwargs, Macro, Safe, U, in_order, number, ordered
 
 if TYPE_CHECKING:
     from unjucks_engine.runtime import Render
@@ -32,7 +32,7 @@ def _is_object(value: Any) -> bool:
 def _entries(value: Any) -> list[tuple[str, Any]]:
     if type(value) is Safe:
         return [("val", value.val), ("length", len(value.val))]
-    return list(value.items()) if isinstance(value, dict) else []
+    return list(in_order(value).items()) if isinstance(value, dict) else []
 
 
 def _length(rt: Render, value: Any) -> int:
@@ -229,7 +229,14 @@ def _test_filter(wanted: bool) -> Any:
     def run(rt: Render, value: Any = U, name: Any = U, argument: Any = U, *_: Any) -> list[Any]:
         test = rt.test("truthy" if name is U else text(rt, name))
         _need(value)
-        return [item for item in _elements(rt, value) if test(rt, item, argument) is wanted]
+        if type(value) is Safe:
+            return []
+        if isinstance(value, dict):
+            # Only elements that are there: the list made of an object has holes for the others.
+            items = [value[str(index)] for index in range(_length(rt, value)) if str(index) in value]
+        else:
+            items = _elements(rt, value)
+        return [item for item in items if test(rt, item, argument) is wanted]
 
     return run
 

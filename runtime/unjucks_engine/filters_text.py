@@ -15,7 +15,7 @@ from unjucks_engine.methods_string import METHODS as STRING
 from unjucks_engine.methods_string import lower, upper
 from unjucks_engine.ops import text, to_number, truth, type_error
 from unjucks_engine.regexp_ops import regex_replace
-from unjucks_engine.values import Kwargs, Safe, U, joined
+from unjucks_engine.values import Kwargs, Safe, U, in_order, joined
 
 if TYPE_CHECKING:
     from unjucks_engine.runtime import Render
@@ -239,7 +239,7 @@ def urlencode(rt: Render, value: Any = U, *_: Any) -> str:
     if type(value) is list:
         pairs = [_pair(rt, item) for item in value]
     elif isinstance(value, dict):
-        pairs = list(value.items())
+        pairs = list(in_order(value).items())
     elif type(value) is Safe:
         pairs = [("val", value.val), ("length", len(value.val))]
     else:

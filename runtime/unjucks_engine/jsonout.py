@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine.errors import LimitExceeded
+from unjucks_engine.jsregex import RegExp
 from unjucks_engine.numbers import number_text, to_integer
 from unjucks_engine.ops import to_number, type_error
-from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, Safe, U, joined, units
+from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, NeedCopy, Safe, U, in_order, joined, units
 
 if TYPE_CHECKING:
     from unjucks_engine.runtime import Render
@@ -67,7 +68,8 @@ def _write(rt: Render, value: Any, gap: str, indent: str, out: list[str], active
     elif value is U or kind is Fn or kind is Macro:
         return False
     else:
-        assert kind is JsIterator or kind.__name__ == "RegExp"
+        if kind is not JsIterator and kind is not RegExp:
+            raise NeedCopy
         out.append("{}")
     return True
 
@@ -103,7 +105,7 @@ def _write_object(rt: Render, value: dict[str, Any], gap: str, indent: str, out:
     rt.string(len(inner) * len(value))
     separator = "{" + inner
     colon = ": " if gap else ":"
-    for key, item in value.items():
+    for key, item in in_order(value).items():
         mark = len(out)
         out.append(f"{separator}{quote(key)}{colon}")
         if _write(rt, item, gap, inner, out, active):

@@ -14,7 +14,7 @@ from unjucks_engine.methods_array import METHODS as ARRAY
 from unjucks_engine.methods_misc import BOOLEAN, FUNCTION, ITERATOR, NUMBER, OBJECT, REGEXP
 from unjucks_engine.methods_string import METHODS as STRING
 from unjucks_engine.ops import text, type_error
-from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, Safe, U, is_index
+from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, NeedCopy, Safe, U, is_index
 
 if TYPE_CHECKING:
     from unjucks_engine.runtime import Render
@@ -106,7 +106,10 @@ def member(rt: Render, target: Any, key: Any) -> Any:
                 return target.name if kind is Fn else "macro"
             if key == "arguments" or key == "caller":
                 raise type_error("'caller', 'callee', and 'arguments' properties may not be accessed")
-    method = _TABLES[kind].get(key)
+    table = _TABLES.get(kind)
+    if table is None:
+        raise NeedCopy
+    method = table.get(key)
     return U if method is None else _bound(key, method, target)
 
 

@@ -41,12 +41,14 @@ def _grow(rt: Render, this: list[Any], count: int) -> None:
 
 
 def _push(rt: Render, this: list[Any], args: list[Any]) -> int:
+    rt.change()
     _grow(rt, this, len(args))
     this.extend(args)
     return len(this)
 
 
 def _unshift(rt: Render, this: list[Any], args: list[Any]) -> int:
+    rt.change()
     _grow(rt, this, len(args))
     rt.work(len(this) >> 4)
     this[:0] = args
@@ -54,10 +56,12 @@ def _unshift(rt: Render, this: list[Any], args: list[Any]) -> int:
 
 
 def _pop(rt: Render, this: list[Any], args: list[Any]) -> Any:
+    rt.change()
     return this.pop() if this else U
 
 
 def _shift(rt: Render, this: list[Any], args: list[Any]) -> Any:
+    rt.change()
     rt.work(len(this) >> 4)
     return this.pop(0) if this else U
 
@@ -75,6 +79,7 @@ def _splice_parts(rt: Render, this: list[Any], args: list[Any]) -> tuple[int, in
 
 
 def _splice(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
+    rt.change()
     start, count, new = _splice_parts(rt, this, args)
     rt.items(count)
     _grow(rt, this, len(new))
@@ -118,17 +123,20 @@ def _comparator(args: list[Any]) -> Any:
 
 
 def _sort(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
+    rt.change()
     this[:] = sorted_js(rt, this, _compare_key(rt, _comparator(args)))
     return this
 
 
 def _reverse(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
+    rt.change()
     rt.work(len(this))
     this.reverse()
     return this
 
 
 def _fill(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
+    rt.change()
     size = len(this)
     for index in range(relative(int_arg(rt, args, 1), size), relative(int_arg(rt, args, 2, size), size)):
         this[index] = arg(args, 0)
@@ -137,6 +145,7 @@ def _fill(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
 
 
 def _copy_within(rt: Render, this: list[Any], args: list[Any]) -> list[Any]:
+    rt.change()
     size = len(this)
     target, start = relative(int_arg(rt, args, 0), size), relative(int_arg(rt, args, 1), size)
     count = min(relative(int_arg(rt, args, 2, size), size) - start, size - target)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unjucks_engine.errors import LimitExceeded, TemplateError
 from unjucks_engine.jsregex import RegExp
 from unjucks_engine.numbers import NAN, js_divide, js_mod, js_pow, number_text, text_number
-from unjucks_engine.values import MAX_SAFE, Fn, JsIterator, Kwargs, Macro, Safe, U, number
+from unjucks_engine.values import MAX_SAFE, Fn, JsIterator, Kwargs, Macro, NeedCopy, Safe, U, number
 
 if TYPE_CHECKING:
     from unjucks_engine.runtime import Render
@@ -48,7 +48,12 @@ def type_of(value: Any) -> str:
         return "undefined"
     if kind is Fn or kind is Macro:
         return "function"
+    if value is not None and kind not in _OBJECTS:
+        raise NeedCopy
     return "object"
+
+
+_OBJECTS = frozenset((list, dict, Kwargs, Safe, RegExp, JsIterator))
 
 
 def text(rt: Render, value: Any) -> str:
@@ -80,7 +85,7 @@ def text(rt: Render, value: Any) -> str:
         return "[function]"
     if kind is JsIterator:
         return "[object Array Iterator]"
-    raise type_error("Cannot convert object to primitive value")
+    raise NeedCopy  # no value of ours: data that was not looked through
 
 
 def _own_to_string(rt: Render, value: dict[str, Any]) -> str:

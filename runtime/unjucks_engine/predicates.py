@@ -26,6 +26,7 @@ def _case(name: str, change: Any) -> Any:
 def _iterable(rt: Render, value: Any = U, *_: Any) -> bool:
     if value is None or value is U:
         raise ops.type_error("Cannot read properties of undefined (reading 'Symbol(Symbol.iterator)')")
+    ops.type_of(value)  # only to refuse what is no value
     return type(value) in (str, list, Safe, JsIterator)
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound, UndefinedError
 from unjucks_engine.limits import Limits
 from unjucks_engine.member import call_method, member
-from unjucks_engine.ops import output, output_escaped, property_key, text, truth, type_error
-from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, Safe, U, joined, units
+from unjucks_engine.ops import output, output_escaped, property_key, text, truth, type_error, type_of
+from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, NeedCopy, Safe, U, in_order, joined, units
 
 if TYPE_CHECKING:
     import random
@@ -107,19 +107,22 @@ class Context:
 class Template:
     """Compiled code of one source. ``root(rt, context, frame, out)`` appends text to ``out``."""
 
-    __slots__ = ("blocks", "lines", "name", "root")
+    __slots__ = ("blocks", "changes", "name", "root")
 
     def __init__(self, name: str, root: Callable[..., None], blocks: dict[str, Callable[..., None]]) -> None:
         self.name = name
         self.root = root
         self.blocks = blocks
+        #: Whether a run was seen to change its data (or to need it looked through), so that it gets a copy from the start.
+        self.changes = False
 
 
 class Render:
     """One render: what is left of its budgets, and the environment it belongs to."""
 
     __slots__ = (
-        "_check_at", "_deadline", "_includes", "_left", "_random", "_scratch", "autoescape", "compat", "depth", "emit", "env",
+        "_check_at", "_deadline", "_includes", "_left", "_random", "_scratch", "autoescape", "compat", "copied", "depth", "emit",
+        "env",
         "filters", "joining", "limits", "matches", "tests", "undefined",
     )  # fmt: skip
 
@@ -133,6 +136,8 @@ class Render:
         self._deadline = time.monotonic() + limits.wall_seconds
         self._random: random.Random | None = None
         self._includes = 0
+        #: Whether the data is a copy that may be changed.
+        self.copied = True
         self.depth = 0
         self.joining: list[Any] = []
         #: Extra properties of the lists that searches with regular expressions return: id -> (list, properties).
@@ -167,6 +172,11 @@ class Render:
             self._scratch -= size
             if self._scratch < 0:
                 raise LimitExceeded("scratch", "the template makes too much text")
+
+    def change(self) -> None:
+        """Announces that a list or object is about to be changed in place."""
+        if not self.copied:
+            raise NeedCopy
 
     def items(self, count: int) -> None:
         """Announces a list that is about to be made."""
@@ -291,6 +301,7 @@ class Render:
             return [U] * value.length, value.length
         if kind is Macro:
             return (), 0
+        type_of(value)  # only to refuse what is no value
         return (), U
 
     def _array_like(self, value: dict[str, Any]) -> tuple[list[Any], Any]:
@@ -316,8 +327,9 @@ class Render:
         if kind is str:
             pairs: list[tuple[str, Any]] = [(str(index), char) for index, char in enumerate(value)]
         elif kind is dict or kind is Kwargs:
-            pairs = list(value.items())
+            pairs = list(in_order(value).items())
         else:
+            type_of(value)
             return (), 0 if not each else U, True
         self.items(len(pairs))
         if width == 2:

@@ -338,6 +338,9 @@ class Statements:
         counting = counter or bound or "object" in loop
         self.line(f"for {i}, {value} in enumerate({arr}):" if counting else f"for {value} in {arr}:")
         self.depth += 1
+        part = self.function.part
+        if bound and ("loop" in part.assigned or "loop" in part.compile_time):
+            self.line("rt.change()")  # `loop` may be data, which gets the fields
         if bound:
             self.line(f"F.vars[{name!r}] = {value}; bind_loop(F.vars, {i}, {n})")
         self._loop_object(loop)
@@ -372,6 +375,9 @@ class Statements:
             # Names taken from lists are known at compile time only.
             assign = "; ".join(f"F.vars[{name!r}] = {value}" for name, value in zip(names, values, strict=True))
             self.line(f"if {is_object} or {each}: {assign}")
+            self.line(
+                "rt.change()" if "loop" in self.function.part.assigned | self.function.part.compile_time else "pass"
+            )
             self.line(f"bind_loop(F.vars, {i}, {n})")
         self._loop_object(loop)
         self.depth -= 1

@@ -152,15 +152,60 @@ def _big(value: int) -> float:
 _KNOWN: set[Any] = set()
 
 
+class NeedCopy(BaseException):
+    """The data was used without a copy, and now a copy is needed: the render starts again with one."""
+
+
+def in_order(obj: dict[str, Any]) -> dict[str, Any]:
+    """An object that is about to be walked over; data that was not copied may have its keys in another order."""
+    for key in obj:
+        if "0" <= key[:1] <= "9":
+            return ordered(obj)
+    return obj
+
+
+def plain(data: dict[str, Any], limits: Limits) -> bool:
+    """Whether data can be used as it is, without a copy: a quick look that may say no too often.
+
+    Needs ``orjson``, whose writer refuses what is not JSON. Everything that a copy would change (characters above U+FFFF, whole
+    floats, large numbers) is looked for in the written text; the order of keys is checked when an object is walked over.
+    """
+    if _dumps is None:
+        return False
+    try:
+        text = _dumps(data, None, _STRICT)
+    except (TypeError, RecursionError):
+        return False
+    if len(text) > limits.data_items or b".0," in text or b".0}" in text or b".0]" in text:
+        return False
+    return bool(text.isascii()) or not text.translate(None, _UP_TO_FFFF)
+
+
+#: Bytes of UTF-8 that do not start a character above U+FFFF.
+_UP_TO_FFFF = bytes(range(0xF0))
+
+try:
+    import orjson
+
+    _dumps: Any = orjson.dumps
+    _STRICT = (
+        orjson.OPT_STRICT_INTEGER
+        | orjson.OPT_PASSTHROUGH_SUBCLASS
+        | orjson.OPT_PASSTHROUGH_DATACLASS
+        | orjson.OPT_PASSTHROUGH_DATETIME
+    )
+except ImportError:  # only a faster way
+    _dumps = None
+    _STRICT = 0
+
+
 class Importer:
     """Copies data of the host into values: JSON kinds only, by exact type, with a limit on depth and size."""
 
-    __slots__ = ("_copy", "_depth", "_left", "_limits")
+    __slots__ = ("_depth", "_left", "_limits")
 
-    def __init__(self, limits: Limits, copy: bool = True) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        #: Whether flat objects must be copied too (only the Jinja mode can change an object).
-        self._copy = copy
         self._left = limits.data_items
         self._depth = 0
 
@@ -184,7 +229,7 @@ class Importer:
         raise TemplateError(f"the data holds a {kind.__name__}; only JSON values are allowed")
 
     def object(self, value: dict[Any, Any]) -> dict[str, Any]:
-        """An object with its keys in JavaScript order: the same one if it holds nothing that has to be changed or copied."""
+        """A copy of an object, keys in JavaScript order."""
         if _KNOWN.issuperset(value):
             for item in value.values():
                 kind = type(item)
@@ -200,11 +245,10 @@ class Importer:
                 elif kind is not bool and item is not None:
                     break
             else:
-                if not self._copy:
-                    self._left -= len(value) + 1
-                    if self._left < 0:
-                        raise LimitExceeded("data_items")
-                    return value
+                self._left -= len(value) + 1
+                if self._left < 0:
+                    raise LimitExceeded("data_items")
+                return dict(value)
         self._enter(len(value))
         result: dict[str, Any] = {}
         odd = False

@@ -1,8 +1,11 @@
 """The public face: options, errors with places, undefined modes, limits, determinism."""
 
+
+
 from __future__ import annotations
 
 import threading
+import uuid
 from datetime import UTC, datetime
 
 import pytest
@@ -207,3 +210,56 @@ def test_threads_share_an_environment() -> None:
         thread.join()
     assert sorted(set(results)) == ["0102030", "1112131", "2122232", "3132333"]
     assert len(results) == 80
+
+
+class TestDataIsNotCopiedWithoutNeed:
+    """The first run uses the data as it is; a run that would change it starts again with a copy."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "l.push(1)",
+            "l.pop()",
+            "l.sort()",
+            "o.l.reverse()",
+            "(l | list).shift()",
+            "l.splice(0, 1)",
+            "l.fill(0)",
+            "l[k](9)",
+        ],
+    )
+    def test_every_change_goes_to_a_copy(self, change: str) -> None:
+        data = {"l": [3, 1, 2], "o": {"l": [1, 2]}, "k": "push"}
+        env = Environment({"a": f"{{{{ {change} }}}}|{{{{ l }}}}|{{{{ o.l }}}}"})
+        first = env.render("a", data)
+        assert data == {"l": [3, 1, 2], "o": {"l": [1, 2]}, "k": "push"}
+        assert env.render("a", data) == first
+
+    def test_a_loop_variable_named_loop_does_not_mark_the_data(self) -> None:
+        data = {"l": [{"a": 1}]}
+        text = Environment({"a": "{% for loop in l %}{{ loop.index }}{{ loop.a }}{% endfor %}"}).render("a", data)
+        assert (text, data) == ("11", {"l": [{"a": 1}]})
+
+    def test_keys_are_in_javascript_order_anyway(self) -> None:
+        data = {"o": {"b": 1, "10": 2, "9": 3}}
+        env = Environment(
+            {"a": "{% for k, v in o %}{{ k }}{% endfor %}{{ o | dump }}{{ o | urlencode }}"}, autoescape=False
+        )
+        assert env.render("a", data) == '910b{"9":3,"10":2,"b":1}9=3&10=2&b=1'
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            "{{ x }}",
+            "{% for a in x %}{{ a }}{% endfor %}",
+            "{{ x | length }}",
+            "{{ x is iterable }}",
+            "{{ x[0] }}",
+            "{{ x | dump }}",
+        ],
+    )
+    def test_what_is_no_json_value_is_refused_or_converted(self, use: str) -> None:
+        env = Environment({"a": use})
+        assert env.render("a", {"x": (1, 2)}) == env.render("a", {"x": [1, 2]})
+        with pytest.raises(TemplateError, match="the data holds a UUID"):
+            env.render("a", {"x": uuid.UUID(int=1)})
