@@ -1,6 +1,7 @@
 """What the chart makes of its values: every set rendered, and the rules that each rendering has to keep."""
 
 import base64
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,15 @@ def test_a_volume_is_claimed_only_when_asked_for() -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_the_operator_accepts_its_configuration(name: str, tmp_path: Path) -> None:
     assert _check_config(chart.render(chart.VALUES[name]), tmp_path) == (0, "the configuration is good\n", "")
+
+
+def test_the_values_in_the_documentation_work(tmp_path: Path) -> None:
+    page = (chart.ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n# values\.yaml\n(.*?)```", page, re.DOTALL)
+    manifests = chart.render(yaml.safe_load(text))
+    assert chart.of_kind(manifests, "StatefulSet") == []
+    assert _check_config(manifests, tmp_path) == (0, "the configuration is good\n", "")
+    assert _config(manifests)["renderer"]["idleAfter"] == "15m"
 
 
 def test_the_values_arrive_in_the_configuration() -> None:
