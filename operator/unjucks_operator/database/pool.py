@@ -31,6 +31,7 @@ Connection = Any  # asyncpg's pool hands out proxies; its stubs describe them ap
 
 CLOSE_TIMEOUT = 5.0
 _STATEMENTS = 100
+_ROLLBACK_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Database:
         self._making = asyncio.Lock()
         self._service = platform_role(prefix, "service")
         self._is_service = False
+        self._notice_loss = ""
         self._failures = 0
         self._not_before = 0.0
         self._last_failure: errors.OperatorError | None = None
@@ -188,20 +190,22 @@ class Database:
         settings = self.settings
         role = "" if self._is_service and quoted_role == self._service else f"SET LOCAL ROLE {quoted_role}; "
         return (
-            f"BEGIN; {role}SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
+            f"BEGIN; {role}{self._notice_loss}SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
             f"SET LOCAL statement_timeout = {_ms(seconds)}; SET LOCAL lock_timeout = {_ms(settings.lock_timeout)}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {_ms(settings.idle_in_transaction_timeout)}"
         )
 
     async def _rolled_back(self, connection: Connection, error: BaseException) -> bool:
-        """Whether the session is clean again. One that may still be busy or is gone is not worth saving."""
-        if is_connection_loss(error) or isinstance(error, asyncio.CancelledError):
+        """Whether the session is clean and can be used again; one that was lost is not worth trying."""
+        if is_connection_loss(error):
             return False
         try:
-            await connection.execute("ROLLBACK", timeout=2.0)
+            # After a cancellation the driver first asks the server to stop the statement, and waits for it here.
+            await connection.execute("ROLLBACK", timeout=_ROLLBACK_TIMEOUT)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             return False
-        return True
+        # The request to stop may still arrive, and would then stop the next statement of this session.
+        return not isinstance(error, asyncio.CancelledError)
 
     async def _acquire(self) -> Connection:
         self._check_usable()
@@ -257,7 +261,7 @@ class Database:
             return pool
 
     async def _look(self) -> tuple[bool, bool]:
-        """Two questions once, on a connection of its own: is there a pooler, and is our login nothing but a service login?
+        """Two questions, once, on a connection of their own: is there a pooler, and is our login nothing but a service login?
 
         A pooler shows in that the process that greeted us is another one than the process that runs our statements. An ordinary
         login has the service role's rights anyway, so that becoming the service would only cost: after every change of any role
@@ -270,6 +274,7 @@ class Database:
             try:
                 async with connection.transaction():
                     row = await connection.fetchrow(_LOOK, f"{self.prefix}_service")
+                self._notice_loss = await _accepted(connection, _NOTICE_LOSS)
                 return bool(row is None or row["process"] != connection.get_server_pid()), bool(row and row["service"])
             finally:
                 connection.terminate()
@@ -302,10 +307,22 @@ _LOOK = """
            AND EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid AND m.roleid = to_regrole($1)) AS service
       FROM pg_roles r WHERE r.rolname = current_user
 """
+# A statement that runs or waits for a lock ends soon after we are gone, not only at its time limit. Not on every platform.
+_NOTICE_LOSS = "SET LOCAL client_connection_check_interval = 2000; "
 _BAD_DSN = (
     "the database DSN cannot be used; it has the form "
     "postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.crt"
 )
+
+
+async def _accepted(connection: Connection, setting: str) -> str:
+    """``setting`` when the server takes it, else nothing."""
+    try:
+        async with connection.transaction():
+            await connection.execute(setting)
+    except asyncpg.PostgresError:
+        return ""
+    return setting
 
 
 def _throw_away(connection: Connection) -> None:

@@ -105,16 +105,20 @@ async def test_roles_do_not_leak_between_transactions_of_shared_sessions(
             except errors.Bug:
                 assert choice == 0
 
-    for _ in range(12):
+    for _ in range(8):
         await asyncio.gather(*(one() for _ in range(24)))
-    assert seen > 200
-    # Sessions of cancelled transactions are closed by PgBouncer, never given to somebody else with their state.
+    assert seen > 120
+    # Sessions of cancelled transactions are closed, never given to somebody else with their state; none is left running.
     async with shared_database.as_admin() as admin:
-        alive = await admin.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND datname = $2",
-            shared_database.login,
-            shared_database.name,
-        )
+        for _ in range(400):
+            alive = await admin.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND datname = $2",
+                shared_database.login,
+                shared_database.name,
+            )
+            if alive <= 2:
+                break
+            await asyncio.sleep(0.05)
     assert alive <= 2
     assert len(backends) >= 2
 
