@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from unjucks_operator.engine.clock import Clock
-from unjucks_operator.errors import Unavailable
+from unjucks_operator.errors import OperatorError, Unavailable
 
 TOKEN_REREAD_SECONDS: Final = 60.0
 """How long a token from a file is trusted. The kubelet renews it at 80 % of its life, an hour in the usual case."""
@@ -107,5 +107,9 @@ class Reloadable:
         seen = self._header
         async with self._lock:
             if self._header == seen:
-                self._header = await asyncio.to_thread(self._load)
+                try:
+                    self._header = await asyncio.to_thread(self._load)
+                except OperatorError as error:
+                    # While we run, a broken kubeconfig is an outage and no fault of whatever is being reconciled.
+                    raise Unavailable(error.message) from error
         return self._header != seen

@@ -32,7 +32,8 @@ _MAX_EVENT: Final = 16 << 20  # bytes of one watch event; etcd stores at most 1.
 _THROTTLE_PAUSE: Final = 1.0  # seconds when a 429 names none
 
 Observer = Callable[[str, str, str, float], None]
-"""Told about every request: verb, plural of the resource, HTTP code (or "error"), seconds."""
+"""Told about every request: verb, plural of the resource, HTTP code, seconds. For watches when they start; "error" instead of a
+code when there was no answer, or when a watch broke."""
 
 
 def ignore(verb: str, plural: str, code: str, seconds: float) -> None:
@@ -209,10 +210,12 @@ class Transport:
                             yield line
                     return
             except TimeoutError as error:
+                self._observe(call.verb, call.resource.plural, "error", time.perf_counter() - started)
                 raise Unavailable(
                     f"{call}: the API server was silent for {self._limits.watch_inactivity:g} s"
                 ) from error
             except (aiohttp.ClientError, OSError) as error:
+                self._observe(call.verb, call.resource.plural, "error", time.perf_counter() - started)
                 raise Unavailable(f"{call}: the connection to the API server broke: {_cause(error)}") from error
 
     def _headers(self, accept: str, content_type: str | None) -> dict[str, str]:
