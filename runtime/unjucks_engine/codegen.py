@@ -8,12 +8,13 @@ Called by ``environment``; expressions are in ``expressions``.
 
 from __future__ import annotations
 
+from ast import literal_eval
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes
 from unjucks_engine.errors import TemplateSyntaxError
 from unjucks_engine.expressions import Code, Expressions, plain_name
-from unjucks_engine.scopes import Part, level_names, loop_names, weight
+from unjucks_engine.scopes import Part, level_names, loop_names, reads, weight
 from unjucks_engine.statement_code import Statements
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ class Generator(Statements, Expressions):
 
     def put(self, code: str) -> None:
         """Appends a piece of text (code of a ``str``) to the output, later together with its neighbours."""
-        self.pending.append((code, self.pos))
+        pending = self.pending
+        if code[0] in "'\"" and pending and pending[-1][0][0] in "'\"" and code[-1] in "'\"":
+            pending[-1] = (repr(literal_eval(pending[-1][0]) + literal_eval(code)), pending[-1][1])
+            return
+        pending.append((code, self.pos))
 
     def flush(self) -> None:
         """Writes the pieces of text that are waiting."""
@@ -258,7 +263,6 @@ class Generator(Statements, Expressions):
         self.scopes = [*scopes, {}] if is_caller else [{}]
         function.scope_base = len(self.scopes) - 1
         self.depth = depth + 1
-        self.line(f"rt.work({weight(node.body)})")
         self.line("o = []")
         shared = not outer.local and outer.part.has_caller
         if shared:
@@ -272,7 +276,7 @@ class Generator(Statements, Expressions):
         if outer.local:
             slots = {name: self.fresh("s") for name in sorted(level_names(node.body))}
             self.levels = [Level(slots)]
-            self._local_keywords(slots, keywords)
+            self._local_keywords(slots, keywords, reads(node, "caller"))
         else:
             slots = {}
             self.levels = [Level({})]
@@ -289,12 +293,13 @@ class Generator(Statements, Expressions):
         label = "caller" if is_caller else node.name.value
         signature = f"{tuple(name for name, _ in positional)!r}, {tuple(name for name, _ in keywords)!r}"
         result = self.fresh("m")
-        self.line(f"{result} = Macro({label!r}, {signature}, {python_name})")
+        self.line(f"{result} = Macro({label!r}, {signature}, {python_name}, {8 + weight(node.body)})")
         return result
 
-    def _local_keywords(self, slots: dict[str, str], keywords: list[tuple[str, Any]]) -> None:
-        slots["caller"] = self.fresh("s")
-        self.line(f"{slots['caller']} = kw.get('caller', U)")
+    def _local_keywords(self, slots: dict[str, str], keywords: list[tuple[str, Any]], reads_caller: bool) -> None:
+        if reads_caller:
+            slots["caller"] = self.fresh("s")
+            self.line(f"{slots['caller']} = kw.get('caller', U)")
         for name, default in keywords:
             code = self.expression(default)[0]
             slot = slots.setdefault(name, self.fresh("s"))

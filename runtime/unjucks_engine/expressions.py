@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes
 from unjucks_engine.errors import TemplateSyntaxError
+from unjucks_engine.filters_text import lower_filter, upper_filter
 from unjucks_engine.jsregex import RegExp
 from unjucks_engine.methods_misc import OBJECT
 from unjucks_engine.numbers import number_text
@@ -32,6 +33,9 @@ _INLINE_TESTS = {"defined": "is not U", "undefined": "is U", "null": "is None"}
 
 _JS_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _JS_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": ""}
+
+
+_SIMPLE_CASE = frozenset((lower_filter, upper_filter))
 
 
 class Expressions:
@@ -350,7 +354,12 @@ class Expressions:
         if lenient and len(items) == 2 and isinstance(items[1], nodes.Literal):
             temp = self.temp()
             return f"({codes[1]} if ({temp} := {codes[0]}) is U else {temp})", "any"
-        return f"{self.filter_name(name)}(rt, {', '.join(codes)})", "any"
+        function = self.filter_name(name)
+        if name in ("lower", "upper") and len(items) == 1 and self.env.filters[name] in _SIMPLE_CASE:
+            temp = self.temp()
+            plain = f"{temp}.{name}() if type({temp} := {codes[0]}) is str and {temp}.isascii()"
+            return f"({plain} else {function}(rt, {temp}))", "str"
+        return f"{function}(rt, {', '.join(codes)})", "any"
 
     def filter_name(self, name: str) -> str:
         """The module's name for a filter of the environment."""

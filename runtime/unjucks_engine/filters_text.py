@@ -192,6 +192,8 @@ def striptags(rt: Render, value: Any = U, keep: Any = U, *_: Any) -> Any:
 
 
 def title(rt: Render, value: Any = U, *_: Any) -> Any:
+    if type(value) is str and value.isascii() and len(value) < 256:
+        return " ".join([word.capitalize() for word in value.split(" ")])
     value = normal(value)
     words = string(value, "split").split(" ")
     rt.items(len(words))

@@ -260,7 +260,7 @@ class Render:
 
     def call_macro(self, macro: Macro, args: list[Any], keywords: dict[str, Any] | None) -> Any:
         """Binds arguments as Nunjucks does and calls the generated function."""
-        self._left -= 8
+        self._left -= macro.weight
         if self._left < self._check_at:
             self._checkpoint()
         names = macro.positional

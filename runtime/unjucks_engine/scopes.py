@@ -197,6 +197,17 @@ def loop_use(node: nodes.For) -> tuple[bool, bool, bool]:
     return counter, whole, frame
 
 
+def reads(root: Any, name: str) -> bool:
+    """Whether a name is read below."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if type(node) is nodes.Symbol and node.value == name:
+            return True
+        stack += children(node)
+    return False
+
+
 def weight(node: Any) -> int:
     """The number of nodes below, without loops' and macros' bodies."""
     count = 0

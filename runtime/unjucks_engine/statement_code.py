@@ -79,22 +79,28 @@ class Statements:
             self._print(item, node.pos)
 
     def _print(self, item: Any, pos: int) -> None:
+        code = self._shown(item, pos)
+        self.put(code)
+
+    def _shown(self, item: Any, pos: int) -> str:
+        """Code for the text of an output."""
         code, kind = self.expression(item)
         self.pos = item.pos
         if self.env.throw_on_undefined:
             self.pos = pos
-            self.put(f"emit(rt, defined({code}))")
-        elif self.env.undefined != "Empty" and kind == "any":
-            self.put(f"emit(rt, printable({code}, {plain_name(item)!r}))")
-        elif kind == "str" and not self.env.autoescape:
-            self.put(code)
-        elif kind == "int":
-            self.put(f"str({code})")
-        elif self.env.autoescape:
-            self.put(f"emit(rt, {code})")
-        else:
-            name = self.temp()
-            self.put(f"{name} if type({name} := {code}) is str else emit(rt, {name})")
+            return f"emit(rt, defined({code}))"
+        if self.env.undefined != "Empty" and kind == "any":
+            return f"emit(rt, printable({code}, {plain_name(item)!r}))"
+        if kind == "str" and not self.env.autoescape:
+            return code
+        if kind == "int":
+            return f"str({code})"
+        if self.env.autoescape:
+            return f"emit(rt, {code})"
+        name = self.temp()
+        if type(item) is nodes.FunCall:
+            return f"({name}.val if type({name} := {code}) is Safe else {name} if type({name}) is str else emit(rt, {name}))"
+        return f"({name} if type({name} := {code}) is str else emit(rt, {name}))"
 
     def capture(self, node: nodes.Capture) -> str:
         """A body written into a buffer of its own; returns code for its text."""
@@ -119,7 +125,37 @@ class Statements:
 
     # -- conditions --------------------------------------------------------------------------------------------------
 
+    def _piece(self, node: Any) -> tuple[str, bool] | None:
+        """(code of one piece of text, whether it is constant) for a body that is only text, or only one output."""
+        items = [] if node is None else node.items if type(node) is nodes.Nodes else [node]
+        if all(type(item) is nodes.Output and all(type(part) is nodes.Data for part in item.items) for item in items):
+            return repr("".join(part.value for item in items for part in item.items)), True
+        if len(items) == 1 and type(items[0]) is nodes.If:
+            return self._inline_if(items[0])
+        if len(items) != 1 or type(items[0]) is not nodes.Output or len(items[0].items) != 1:
+            return None
+        part = items[0].items[0]
+        if isinstance(part, nodes.FunCall | nodes.Capture) and not isinstance(part, nodes.Filter):
+            return None
+        if isinstance(part, nodes.Filter) and isinstance(part.args.items[0], nodes.Capture):
+            return None
+        self.pos = part.pos
+        return self._shown(part, items[0].pos), False
+
+    def _inline_if(self, node: nodes.If) -> tuple[str, bool] | None:
+        """An ``if`` whose branches are single pieces of text, as one expression."""
+        body = self._piece(node.body)
+        other = self._piece(node.other) if body is not None else None
+        if body is None or other is None or len(body[0]) + len(other[0]) > 2000:
+            return None
+        return f"({body[0]} if {self.condition(node.cond)} else {other[0]})", False
+
     def _if(self, node: nodes.If) -> None:
+        piece = self._inline_if(node)
+        if piece is not None:
+            self.pos = node.pos
+            self.put(piece[0])
+            return
         word = "if"
         current: Any = node
         while True:

@@ -64,11 +64,13 @@ class Fn:
 class Macro:
     """A macro or caller. ``fn(*positional, keywords)`` is generated code; names are those of the signature."""
 
-    __slots__ = ("fn", "keywords", "name", "positional")
+    __slots__ = ("fn", "keywords", "name", "positional", "weight")
 
     def __init__(
-        self, name: str, positional: tuple[str, ...], keywords: tuple[str, ...], fn: Callable[..., Any]
+        self, name: str, positional: tuple[str, ...], keywords: tuple[str, ...], fn: Callable[..., Any], weight: int
     ) -> None:
+        #: Steps that one call takes from the work budget.
+        self.weight = weight
         self.name = name
         self.positional = positional
         self.keywords = keywords
