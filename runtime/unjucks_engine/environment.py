@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from unjucks_engine import nodes, ops, runtime
+from unjucks_engine import helpers, nodes, ops
 from unjucks_engine.codegen import Generator
 from unjucks_engine.compat import slice_of
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound
@@ -21,7 +21,7 @@ from unjucks_engine.limits import Limits
 from unjucks_engine.member import member
 from unjucks_engine.predicates import TESTS
 from unjucks_engine.profiles import profile_filters, profile_globals
-from unjucks_engine.runtime import Context, Frame, Render, Template
+from unjucks_engine.runtime import Context, Frame, Render, Template, lookup
 from unjucks_engine.statements import Parser, parse
 from unjucks_engine.values import Importer, Macro, NeedCopy, Safe, U, joined, ordered, plain, units, well_formed
 
@@ -39,6 +39,7 @@ _NAMESPACE: dict[str, Any] = {
     "Safe": Safe,
     "Macro": Macro,
     "Frame": Frame,
+    "lookup": lookup,
     "member": member,
     "ordered": ordered,
     "slice_of": slice_of,
@@ -51,9 +52,9 @@ _NAMESPACE: dict[str, Any] = {
         )
     },
     **{
-        name: getattr(runtime, name)
+        name: getattr(helpers, name)
         for name in (
-            "bind_loop", "defined", "imported", "keyword_object", "lookup", "loop_object", "no_length", "no_target", "pasted",
+            "bind_loop", "defined", "imported", "keyword_object", "loop_object", "no_length", "no_target", "pasted",
             "printable",
             "used",
         )

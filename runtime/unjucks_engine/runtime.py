@@ -224,7 +224,7 @@ class Render:
             if self._left < self._check_at:
                 self._checkpoint()
             if keywords is not None:
-                args.append(_trailing(keywords))
+                args.append(trailing(keywords))
             return callee.call(self, args)
         raise type_error("value is not a function")
 
@@ -254,7 +254,7 @@ class Render:
             if self._left < self._check_at:
                 self._checkpoint()
             if keywords is not None:
-                args.append(_trailing(keywords))
+                args.append(trailing(keywords))
             return found(self, target, args)
         return self.call_named(member(self, target, key), name, args, keywords)
 
@@ -447,7 +447,7 @@ class Render:
 _NO_KEYWORDS: dict[str, Any] = {}
 
 
-def _trailing(keywords: dict[str, Any]) -> Kwargs:
+def trailing(keywords: dict[str, Any]) -> Kwargs:
     result = Kwargs(keywords)
     result["__keywords"] = True
     return result
@@ -470,83 +470,6 @@ def _row(rt: Render, item: Any, width: int) -> list[Any]:
     if type(item) is list and len(item) >= width:
         return item
     return [member(rt, item, index) for index in range(width)]
-
-
-def defined(value: Any) -> Any:
-    """Refuses to print null and undefined (Nunjucks' ``throwOnUndefined``)."""
-    if value is None or value is U:
-        raise UndefinedError("attempted to output null or undefined value")
-    return value
-
-
-def printable(value: Any, name: str) -> Any:
-    """Refuses to print undefined."""
-    if value is U:
-        raise UndefinedError(f"{name} is undefined")
-    return value
-
-
-def used(value: Any, name: str) -> Any:
-    """Refuses to use undefined."""
-    if value is U:
-        raise UndefinedError(f"{name} is undefined")
-    return value
-
-
-def no_target(value: Any) -> Any:
-    """``++`` or ``--`` on something that cannot be assigned to."""
-    raise TemplateError("Invalid left-hand side expression in prefix operation", prefix="ReferenceError: ")
-
-
-def pasted(rt: Render, name: str) -> Any:
-    """A test with several arguments, which Nunjucks writes without commas: a call of the first one."""
-    rt.test(name)
-    raise type_error("the arguments of a test are not separated; it takes one")
-
-
-def keyword_object(values: dict[str, Any]) -> Kwargs:
-    """Keyword arguments of a callee that does not take them."""
-    return _trailing(values)
-
-
-def imported(exports: dict[str, Any], name: str) -> Any:
-    """One name of an imported file."""
-    if name not in exports:
-        raise TemplateError(f"cannot import '{name}'", prefix="Error: ")
-    return exports[name]
-
-
-def no_length(rt: Render, value: Any) -> bool:
-    """Whether the ``else`` of an asynchronous loop runs."""
-    if value is None or value is U:
-        raise type_error("Cannot read properties of undefined (reading 'length')")
-    return not truth(member(rt, value, "length"))
-
-
-def loop_object(loop: Any, index: int, length: Any) -> dict[str, Any]:
-    """The ``loop`` object of a round: one object per loop, changed in place."""
-    if loop is U:
-        loop = {}
-    loop["index"] = index + 1
-    loop["index0"] = index
-    loop["revindex"] = length - index
-    loop["revindex0"] = length - index - 1
-    loop["first"] = index == 0
-    loop["last"] = index == length - 1
-    loop["length"] = length
-    return loop  # type: ignore[no-any-return]
-
-
-def bind_loop(variables: dict[str, Any], index: int, length: Any) -> None:
-    """Sets ``loop`` in a frame; a variable of that name gets the fields instead."""
-    loop = variables.get("loop", U)
-    if not truth(loop):
-        loop = U
-    elif type(loop) is not dict:
-        if type(loop) in (str, int, float, bool):
-            raise type_error("Cannot create property 'index' on a primitive value")
-        return
-    variables["loop"] = loop_object(loop, index, length)
 
 
 __all__ = ["Context", "Frame", "Render", "Template", "lookup", "property_key"]

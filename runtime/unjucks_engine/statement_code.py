@@ -355,8 +355,9 @@ class Statements:
         # Inside the else part `loop` is that of the loop around: this one has not run.
         self.line(f"if not truth({loop['n']}):" if node.kind == "for" else f"if no_length(rt, {arr}):")
         level = self.levels[-1]
-        if not loop.get("off"):
-            level.loop = self.levels[-2].loop if len(self.levels) > 1 else None
+        outer = self.levels[-2].loop if len(self.levels) > 1 else None
+        if outer is not None or not loop.get("off"):
+            level.loop = outer
         self._suite(node.other)
         level.loop = loop
 

@@ -1,7 +1,5 @@
 """The public face: options, errors with places, undefined modes, limits, determinism."""
 
-
-
 from __future__ import annotations
 
 import threading
@@ -263,3 +261,10 @@ class TestDataIsNotCopiedWithoutNeed:
         assert env.render("a", {"x": (1, 2)}) == env.render("a", {"x": [1, 2]})
         with pytest.raises(TemplateError, match="the data holds a UUID"):
             env.render("a", {"x": uuid.UUID(int=1)})
+
+
+def test_loop_in_an_else_part_is_that_of_the_loop_around() -> None:
+    source = (
+        "{% for i in [1, 2] %}{% for a in none_such %}{% set a = 1 %}{% else %}{{ loop.index }}{% endfor %}{% endfor %}"
+    )
+    assert Environment({"a": source}).render("a") == "12"
