@@ -319,6 +319,7 @@ class App:
             return
         manifest = build_isolated_pod(
             Scope(tenant, tier, self.config),
+            job.namespace,
             job.name,
             job.uid,
             name=f"{names.RENDERER}-{run.key[:10]}-{self.rng.getrandbits(24):06x}",

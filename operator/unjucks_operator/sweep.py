@@ -14,7 +14,7 @@ from unjucks_operator.database.tenants import DatabaseState, Tenants, TenantStat
 from unjucks_operator.engine.clock import Clock
 from unjucks_operator.engine.queue import Lane, WorkQueue
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
-from unjucks_operator.errors import OperatorError, Unavailable
+from unjucks_operator.errors import OperatorError, Unavailable, Waiting
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class DatabaseGate:
 
     def __init__(self, tenants: Tenants) -> None:
         self._tenants = tenants
-        self.why = "the database is being prepared"
+        self.why = ""
         self.open = False
 
     async def ensure(self, uid: str, name: str) -> Any:
@@ -43,6 +43,9 @@ class DatabaseGate:
         return await self._tenants.drop(uid)
 
     def _check(self) -> None:
+        if not self.open and not self.why:
+            # Ordinary at the start, and over in a moment: nothing to warn of.
+            raise Waiting("the database is being prepared", reason=Reason.PROGRESSING, after=0.5)
         if not self.open:
             raise Unavailable(self.why, reason=Reason.DATABASE_UNAVAILABLE, after=1.0)
 

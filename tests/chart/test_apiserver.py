@@ -71,7 +71,7 @@ def test_every_pod_of_a_tenant_is_restricted(plane: ControlPlane) -> None:
         scope = Scope(builders.tenant(spec={"tier": tier}), config.tiers[tier], config)
         account = build_service_account(scope)
         assert account["automountServiceAccountToken"] is False
-        isolated = build_isolated_pod(scope, "orders", builders.JOB_UID, "unjucks-renderer-x-1", 60)
+        isolated = build_isolated_pod(scope, scope.home, "orders", builders.JOB_UID, "unjucks-renderer-x-1", 60)
         warm = chart.pods([build_deployment(scope, 1)])
         for pod in (isolated, *warm):
             assert pod["spec"]["automountServiceAccountToken"] is False

@@ -67,7 +67,7 @@ def probe(tenant: str, image: str) -> dict[str, Any]:
 def site(cluster: AnyCluster, cluster_images: dict[str, str]) -> Iterator[AnyCluster]:
     """The operator, two tenants that have each generated something, and a probe pod in each and outside of them."""
     install(cluster)
-    cluster.kubectl("create", "namespace", PLAIN)
+    apply(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PLAIN}})
     apply(cluster, *(tenant_manifest(name, renderers={"min": 0}) for name in TENANTS))
     cluster.kubectl("wait", "--for=condition=Ready", "tenant", "--all", "--timeout=120s")
     for name in TENANTS:

@@ -62,8 +62,8 @@ class Jobs:
     """Budgets of one generation job. The renderer enforces them; a job's own timeout may only be shorter."""
 
     wall_seconds: Annotated[Positive, Field(le=3600)] = 60.0
-    """Longest run of a job that says nothing, in seconds. Default 60, at most 1 hour. Then it fails with reason
-    DeadlineExceeded."""
+    """Longest reading of a registry's template set, in seconds. Default 60, at most 1 hour. A job's own limit is its
+    ``spec.timeout``."""
 
     max_wall_seconds: Annotated[Positive, Field(le=3600)] = 600.0
     """Longest that ``spec.timeout`` of a job may ask for, in seconds. Default 10 minutes, at most 1 hour."""

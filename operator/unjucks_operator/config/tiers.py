@@ -97,7 +97,8 @@ class Tier:
     """Size of the pool of renderers."""
 
     concurrent_jobs: AtLeastOne = 1
-    """Generation jobs of one tenant that run at one time. Default 1. Further ones wait in state Queued."""
+    """Generation jobs of one tenant that run at one time. Default 1. Further ones wait for
+    their turn, without a status until then."""
 
     execution: Literal["Pooled", "Isolated"] = "Pooled"
     """Where jobs run that do not say: Pooled (warm renderer, fresh process) or Isolated (fresh pod: slower to start).

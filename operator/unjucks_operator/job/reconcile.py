@@ -125,12 +125,12 @@ class JobReconciler:
         started, clock = self._now(), asyncio.get_running_loop().time
         begun = clock()
         tenant = self._directory.require(job.namespace)
-        role = self._role_of(tenant)
         if tenant.database_mode is DatabaseMode.NONE:
             raise Terminal(
                 f"Tenant {tenant.name} has no database (spec.database.mode is None), so no job can be recorded",
                 reason=Reason.TENANT_NOT_READY,
             )
+        role = self._role_of(tenant)
         registry, actions = await self._observe_registry(job, role)
         observed = JobObserved(
             now=started,

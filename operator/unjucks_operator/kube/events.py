@@ -208,8 +208,9 @@ class EventRecorder:
                 del self._series[key]
 
     def _note(self, type_: EventType, reason: str, note: str) -> str:
-        tail = f" See {self._runbooks.rstrip('/')}/{reason}" if self._runbooks and type_ == "Warning" else ""
+        tail = f". See {self._runbooks.rstrip('/')}/{reason}.md" if self._runbooks and type_ == "Warning" else ""
         room = _NOTE_BYTES - len(tail.encode())
+        note = note.rstrip(".") if tail else note
         text = note.encode()
         if len(text) > room:
             note = text[: room - 3].decode(errors="ignore") + "…"

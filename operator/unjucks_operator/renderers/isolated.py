@@ -70,7 +70,8 @@ class IsolatedRenderers:
                             return endpoint
                         if child.deleting or (child.full.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
                             raise Retryable(
-                                f"pod {name} ended before it was used: {why_not_ready(child.full)}", reason=Reason.RENDERER_LOST
+                                f"pod {name} ended before it was used: {why_not_ready(child.full)}",
+                                reason=Reason.RENDERER_LOST,
                             )
                     await event.wait()
         except TimeoutError:

@@ -66,7 +66,7 @@ async def test_kubectl_describe_shows_events_of_cluster_scoped_and_namespaced_ob
         assert "Reconciled" in shown
         assert "the tenant is ready" in shown
         assert "Warning" in shown
-        assert "object x is in the way See https://docs.example/runbooks/OwnershipConflict" in shown
+        assert "object x is in the way. See https://docs.example/runbooks/OwnershipConflict.md" in shown
         assert "unjucks.io/operator" in shown
         assert {event["metadata"]["namespace"] for event in await told.events()} == {"default"}
         (ready,) = [event for event in await told.events() if event["reason"] == "Reconciled"]
@@ -147,7 +147,7 @@ async def test_notes_are_cut_to_what_the_server_takes(bare_plane: ControlPlane) 
         await told.recorder.flush()
         notes = {event["reason"]: event["note"] for event in await told.events()}
         assert len(notes["InvalidSpec"].encode()) <= 1024
-        assert notes["InvalidSpec"].endswith("ü… See https://docs.example/InvalidSpec")
+        assert notes["InvalidSpec"].endswith("ü…. See https://docs.example/InvalidSpec.md")
         assert notes["Reconciled"] == "x" * 1024
 
 

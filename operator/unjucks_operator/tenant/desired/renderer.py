@@ -60,10 +60,15 @@ def build_deployment(scope: Scope, replicas: int) -> Manifest:
     }
 
 
-def build_isolated_pod(scope: Scope, job_name: str, job_uid: str, name: str, deadline_seconds: int) -> Manifest:
+def build_isolated_pod(
+    scope: Scope, job_namespace: str, job_name: str, job_uid: str, name: str, deadline_seconds: int
+) -> Manifest:
     """A pod for one job: it serves one task and ends. Owned by the job, so that it goes with it."""
     labels = {names.LABEL_JOB: job_name[:63].rstrip("-."), names.LABEL_JOB_UID: job_uid}
     metadata = scope.metadata(name, scope.home, names.COMPONENT_RENDERER, labels)
+    if scope.home == job_namespace:  # an owner in another namespace would be none
+        owner = {"apiVersion": names.API_VERSION, "kind": "GenerationJob", "name": job_name, "uid": job_uid}
+        metadata["ownerReferences"] = [owner]
     spec = _pod_spec(scope, ["--once"])
     return {
         "apiVersion": "v1",
