@@ -52,6 +52,7 @@ def run(loaded: tasks.Loaded | None, base_memory_bytes: int, parent: int, handle
         confinement.die_with_parent(parent)
         os.setpriority(os.PRIO_PROCESS, 0, confinement.NICE)
         confinement.confine()
+        tasks.rehearse()
         status = _serve(loaded, base_memory_bytes, handler)
     finally:
         # No clean-up, no atexit, no traceback: nothing of this process is worth a flush.
@@ -83,6 +84,8 @@ def _serve(loaded: tasks.Loaded | None, base_memory_bytes: int, handler: Handler
     except Exception as error:  # a defect of ours: said as such, without the error's text, which may hold values
         reply = pack_reply(Kind.FAILURE, tasks.defect(error).response.model_dump_json().encode())
     write_all(CHANNEL, reply)
+    # The server looks up what this process cost before it lets it go; the end itself is nobody's to wait for.
+    os.read(CHANNEL, 1)
     return EXIT_OK
 
 

@@ -106,10 +106,16 @@ def limit_softly(*, memory_bytes: int | None, cpu_seconds: int | None) -> None:
         resource.setrlimit(kind, (hard if wanted is None else wanted, hard))
 
 
-def address_space() -> int:
-    """Bytes of address space that this process has now; has to be read before ``confine``."""
+def memory() -> tuple[int, int]:
+    """Bytes of address space that this process has now, and resident ones; has to be read before ``confine``."""
     with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[0]) * PAGE
+        return parse_statm(file.read())
+
+
+def parse_statm(text: bytes) -> tuple[int, int]:
+    """The first two numbers of /proc/self/statm, in bytes."""
+    total, resident = text.split()[:2]
+    return int(total) * PAGE, int(resident) * PAGE
 
 
 def probe(secret_path: str) -> list[str]:

@@ -56,6 +56,9 @@ class Forker:
     ready: asyncio.Future[str] = field(init=False)
     """The engine's version, once the zygote has imported everything."""
 
+    base_rss: int = 0
+    """Resident bytes of the zygote itself: what a child has without doing anything, at most."""
+
     slots: dict[int, Slot] = field(default_factory=dict)
     dead: bool = False
     _spare: Slot | None = None
@@ -149,6 +152,7 @@ class Forker:
 
     def _handle(self, message: dict[str, Any]) -> None:
         if message["op"] == "ready":
+            self.base_rss = int(message["rss"])
             if not self.ready.done():
                 self.ready.set_result(str(message["engine"]))
             return

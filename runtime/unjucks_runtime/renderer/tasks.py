@@ -322,6 +322,21 @@ _SAMPLE = {
 }
 
 
+_rehearsal: list[tuple[bytes, Loaded]] = []
+
+
+def rehearse() -> None:
+    """Render something small. A fresh child shares its memory with the zygote and pays for each page at its first touch.
+
+    A spare child does that while it waits; a task then finds most pages its own already (measured: 1 ms instead of 8).
+    """
+    for request, loaded in _rehearsal:
+        try:
+            render(request, loaded)
+        except TaskFailure:
+            pass  # nobody looks at the result
+
+
 def warm_up() -> None:
     """Run everything once, right and wrong, so that nothing is left to be imported or compiled inside a child."""
     for name in _LATE_IMPORTS:
@@ -345,4 +360,6 @@ def warm_up() -> None:
                     render(request.model_dump_json().encode(), source)
                 except TaskFailure:
                     pass  # some of these are meant to fail
+                if isinstance(source, Loaded) and not _rehearsal:
+                    _rehearsal.append((request.model_dump_json().encode(), source))
     gc.collect()

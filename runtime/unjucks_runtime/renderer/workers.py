@@ -77,8 +77,12 @@ def over(limit: str, message: str) -> TaskFailed:
     return TaskFailed(ErrorResponse(reason=Reason.LIMIT_EXCEEDED, message=message, limit=limit))
 
 
-def classify(end: Exit | None, limits: Limits, *, memory_kills: int) -> TaskFailed:
-    """Why a child ended without an answer. ``memory_kills``: how often the kernel's OOM killer struck here meanwhile. Pure."""
+def classify(end: Exit | None, limits: Limits, *, memory_kills: int, base_rss: int) -> TaskFailed:
+    """Why a child ended without an answer. Pure.
+
+    ``memory_kills``: how often the kernel's OOM killer struck here meanwhile. ``base_rss``: resident bytes of a child that has
+    done nothing yet. Native code that gets no memory crashes; so a crash of a process that is half full counts as that.
+    """
     if end is None:
         return lost("the renderer lost its worker process; the task can be run again")
     if end.signal == signal.SIGXCPU or (end.signal == signal.SIGKILL and end.cpu_seconds >= limits.cpu_seconds):
@@ -86,7 +90,7 @@ def classify(end: Exit | None, limits: Limits, *, memory_kills: int) -> TaskFail
             "cpu",
             f"the task used more than {limits.cpu_seconds} s of CPU; make the templates do less or raise the limit",
         )
-    crashed_full = end.signal in _CRASHES and end.max_rss_bytes >= limits.memory_bytes // 2
+    crashed_full = end.signal in _CRASHES and end.max_rss_bytes - base_rss >= limits.memory_bytes // 2
     if crashed_full or (end.signal == signal.SIGKILL and memory_kills > 0):
         return over("memory", f"the task needed more than {limits.memory_bytes} bytes of memory")
     if end.signal:
@@ -106,6 +110,18 @@ def memory_kills() -> int:
     return 0
 
 
+def cost_of(pid: int) -> tuple[float, int] | None:
+    """(CPU seconds, highest resident set in bytes) of a running process, from the kernel; None when they cannot be read."""
+    try:
+        spent = int(Path(f"/proc/{pid}/schedstat").read_bytes().split()[0])
+        for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+            if line.startswith(b"VmHWM:"):
+                return spent / 1e9, int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
 class WorkerPool:
     """The zygote, its spare child, and running tasks. ``program`` starts the zygote and gets sys.path and a descriptor appended."""
 
@@ -117,6 +133,7 @@ class WorkerPool:
         self._available = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._died = asyncio.Event()
+        self._endings: set[asyncio.Task[Exit | None]] = set()
         self.engine_version = ""
         self.restarts = 0
 
@@ -139,6 +156,8 @@ class WorkerPool:
         self._available.clear()
         if self._forker is not None:
             self._forker.close()
+        for ending in self._endings:
+            ending.cancel()
         await self._bury()
         try:
             os.rmdir(self._scratch)
@@ -171,19 +190,23 @@ class WorkerPool:
             except FrameError as error:
                 raise over("output", f"the worker process answered with more than is allowed: {error}") from error
             if answer is None:
-                raise classify(await self._end(forker, slot), limits, memory_kills=memory_kills() - kills)
-            end = await self._end(forker, slot)
-        finally:
+                end = await self._end(forker, slot)
+                raise classify(end, limits, memory_kills=memory_kills() - kills, base_rss=forker.base_rss)
+        except BaseException:
             forker.kill(slot)
             slot.channel.close()
+            raise
+        cost = cost_of(slot.started.result()) if slot.started.done() else None
+        slot.channel.close()  # it ends now
+        if cost is None:
+            end = await self._end(forker, slot)
+            cost = (end.cpu_seconds, end.max_rss_bytes) if end else (0.0, 0)
+        else:
+            ending = asyncio.create_task(self._end(forker, slot), name="ending")
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
         kind, payload = answer
-        return Outcome(
-            kind=kind,
-            payload=payload,
-            cpu_seconds=end.cpu_seconds if end else 0.0,
-            max_rss_bytes=end.max_rss_bytes if end else 0,
-            wall_seconds=time.monotonic() - begin,
-        )
+        return Outcome(kind, payload, *cost, wall_seconds=time.monotonic() - begin)
 
     async def _converse(
         self, slot: Slot, header: TaskHeader, tree: bytes, request: bytes, bound: int

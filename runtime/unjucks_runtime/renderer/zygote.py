@@ -56,7 +56,8 @@ class Zygote:
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(wake, select.POLLIN)
-        self.send({"op": "ready", "engine": tasks.engine_version()})
+        # Not from getrusage: that remembers the process which this one was before it became another program.
+        self.send({"op": "ready", "engine": tasks.engine_version(), "rss": self._memory()[1]})
         while True:
             for descriptor, _ in poll.poll():
                 if descriptor == wake:
@@ -82,7 +83,7 @@ class Zygote:
                 if other == number:  # not reaped yet, so the process id is still this child's
                     os.kill(process, signal.SIGKILL)
             return
-        base = self._address_space()
+        base = self._memory()[0]
         me = os.getpid()
         process = os.fork()
         if process == 0:
@@ -117,11 +118,12 @@ class Zygote:
                 }
             )
 
-    def _address_space(self) -> int:
+    def _memory(self) -> tuple[int, int]:
+        """Bytes of address space, and resident ones."""
         if self.statm < 0:
-            return confinement.address_space()
+            return confinement.memory()
         os.lseek(self.statm, 0, os.SEEK_SET)
-        return int(os.read(self.statm, 256).split()[0]) * confinement.PAGE
+        return confinement.parse_statm(os.read(self.statm, 256))
 
 
 def _become_nested(channel: int, control: int, base: int, parent: int, handler: child.Handler | None) -> NoReturn:

@@ -108,14 +108,14 @@ LIMITS = Limits(cpu_seconds=5, memory_bytes=100 * 1024 * 1024)
         (Exit(signal.SIGKILL, 0.1, 0), 1, Reason.LIMIT_EXCEEDED, "memory"),
         (Exit(signal.SIGKILL, 0.1, 0), 0, Reason.RENDERER_LOST, ""),
         (Exit(signal.SIGABRT, 0.1, 90 << 20), 0, Reason.LIMIT_EXCEEDED, "memory"),
-        (Exit(signal.SIGSEGV, 0.1, 30 << 20), 0, Reason.RENDERER_LOST, ""),
+        (Exit(signal.SIGSEGV, 0.1, 60 << 20), 0, Reason.RENDERER_LOST, ""),
         (Exit(70 << 8, 0.1, 0), 0, Reason.RENDERER_LOST, ""),
         (Exit(0, 0.1, 0), 0, Reason.RENDERER_LOST, ""),
         (None, 0, Reason.RENDERER_LOST, ""),
     ],
 )
 def test_how_a_child_ended_says_why(end: Exit | None, kills: int, reason: Reason, limit: str) -> None:
-    response = classify(end, LIMITS, memory_kills=kills).response
+    response = classify(end, LIMITS, memory_kills=kills, base_rss=35 << 20).response
     assert (response.reason, response.limit) == (reason, limit)
     assert response.retryable == (reason is Reason.RENDERER_LOST)
 
