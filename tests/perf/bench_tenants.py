@@ -18,10 +18,10 @@ from typing import Any
 
 import aiohttp
 import orjson
+
 from e2e.cluster.controlplane import ControlPlane, Options
 from support.operator_process import OPERATOR_USER, Site, platform
 from support.tenants import tenant_manifest
-
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.config import Config
 from unjucks_operator.kube.resources import TENANT, resource_of
@@ -37,7 +37,11 @@ def manifests_of(name: str) -> list[dict[str, Any]]:
     from datetime import UTC, datetime
 
     body = tenant_manifest(name)
-    body["metadata"] |= {"uid": f"00000000-0000-4000-8000-{abs(hash(name)) % 10**12:012d}", "generation": 1, "resourceVersion": "1"}
+    body["metadata"] |= {
+        "uid": f"00000000-0000-4000-8000-{abs(hash(name)) % 10**12:012d}",
+        "generation": 1,
+        "resourceVersion": "1",
+    }
     config = Config()
     scope = Scope(Tenant.parse(body), config.tiers["starter"], config)
     plan = plan_tenant(scope, Observed(children={}, now=datetime.now(UTC)))
@@ -78,7 +82,11 @@ async def floor(site: Site, count: int) -> dict[str, float]:
         started = time.monotonic()
         await asyncio.gather(*(one(manifests) for manifests in work))
         seconds = time.monotonic() - started
-    return {"seconds": round(seconds, 3), "tenantsPerSecond": round(count / seconds, 2), "writesPerTenant": len(work[0])}
+    return {
+        "seconds": round(seconds, 3),
+        "tenantsPerSecond": round(count / seconds, 2),
+        "writesPerTenant": len(work[0]),
+    }
 
 
 async def operator(site: Site, count: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The operator as a process of its own, with the rights that the chart gives it, against a control plane and a PostgreSQL server.
 
-    async with platform(control_plane, postgres_server, folder) as site:     namespace, CRDs, rights, database, stand-in kubelet
-        async with site.operator() as operator: ...                          a real ``unjucks-operator`` process
+async with platform(control_plane, postgres_server, folder) as site:     namespace, CRDs, rights, database, stand-in kubelet
+    async with site.operator() as operator: ...                          a real ``unjucks-operator`` process
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from typing import Any
 
 import aiohttp
 import yaml
+
 from e2e.cluster import golang
 from e2e.cluster.controlplane import ControlPlane
-
 from support.apiproxy import ApiProxy
 from support.postgres import PostgresServer
 from support.standin_kubelet import StandInKubelet
@@ -87,7 +87,9 @@ class OperatorProcess:
         async with aiohttp.ClientSession() as session, asyncio.timeout(START_SECONDS):
             while True:
                 if self.process.returncode is not None:
-                    raise RuntimeError(f"the operator ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+                    raise RuntimeError(
+                        f"the operator ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}"
+                    )
                 try:
                     async with session.get(f"{self.health}/readyz") as answer:
                         if answer.status == 200:

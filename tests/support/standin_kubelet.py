@@ -64,7 +64,9 @@ class StandInKubelet:
     async def _run(self) -> None:
         while True:
             with suppress(OperatorError):
-                pods, _ = await self._api.list_all(POD, label_selector=f"{names.LABEL_COMPONENT}={names.COMPONENT_RENDERER}")
+                pods, _ = await self._api.list_all(
+                    POD, label_selector=f"{names.LABEL_COMPONENT}={names.COMPONENT_RENDERER}"
+                )
                 await self._sync(pods)
             await asyncio.sleep(_POLL)
 
@@ -125,7 +127,9 @@ class StandInKubelet:
         if process.returncode is None:
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             condition = {"type": "Ready", "status": "True", "lastTransitionTime": now}
-            await self._status(pod, {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [condition]})
+            await self._status(
+                pod, {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [condition]}
+            )
 
     async def _report_exit(self, pod: Manifest, code: int | None) -> None:
         """As with restartPolicy Never; a Deployment's pod would be restarted, so its process is started again."""
