@@ -173,9 +173,11 @@ class Parser(ExpressionParser):
         if self.need()[0] == "comma":
             target = nodes.Array(target.pos, [target])
             while self.skip("comma"):
-                target.items.append(self._name(self.primary()))
+                target.items.append(self.primary())
         if not self.skip_symbol("in"):
             self.fail('parseFor: expected "in" keyword for loop', pos)
+        if isinstance(target, nodes.Array):
+            target.items = [self._name(item) for item in target.items]
         arr = self.expression()
         self._block_end(name)
         body = self._until(end, "else")
