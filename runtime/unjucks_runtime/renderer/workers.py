@@ -127,7 +127,6 @@ class WorkerPool:
 
     def __init__(self, *, program: Sequence[str] | None = None) -> None:
         self._program = tuple(program or (sys.executable, "-I", "-c", _BOOT))
-        self._scratch = tempfile.mkdtemp(prefix="unjucks-empty-")
         self._forker: Forker | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._available = asyncio.Event()
@@ -144,7 +143,6 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Start the zygote and wait until it can fork. Raises ZygoteError when it cannot."""
-        os.chmod(self._scratch, 0o500)
         await self._spawn()
         self._supervisor = asyncio.create_task(self._supervise(), name="zygote-supervisor")
 
@@ -159,10 +157,6 @@ class WorkerPool:
         for ending in self._endings:
             ending.cancel()
         await self._bury()
-        try:
-            os.rmdir(self._scratch)
-        except OSError:
-            pass  # not ours to fight for
 
     async def run(
         self,
@@ -300,11 +294,12 @@ class WorkerPool:
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._died.clear()
-        with theirs:
+        # The zygote and its children work in a folder that is gone: nothing is in it and nothing can be made in it.
+        with theirs, tempfile.TemporaryDirectory(prefix="unjucks-") as nowhere:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603  a few milliseconds, at the start; no outside input
                 [*self._program, json.dumps(sys.path), str(theirs.fileno())],
                 env={},
-                cwd=self._scratch,
+                cwd=nowhere,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
