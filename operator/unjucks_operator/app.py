@@ -231,7 +231,7 @@ class App:
 
     def _make_reconcilers(self) -> None:
         config, now = self.config, self.clock.wall
-        self.demand = DemandBoard(self._on_demand)
+        self.demand = DemandBoard(self._on_demand, now())
         # Until our certificate is loaded this context trusts nobody, so nothing can be called.
         self.pool = RendererPool(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), capacity=config.renderer.jobs_per_replica)
         self.isolated = IsolatedRenderers(self.api, self.stores[POD], lambda: self.platform.context)

@@ -207,7 +207,8 @@ def test_isolation_holds_while_the_operator_is_stopped(
     assert len(outside.requests()) == heard
     greedy = probe("amber", cluster_images["base"])
     greedy["metadata"]["name"] = "greedy"
-    greedy["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1900m"}, "limits": {"cpu": "1900m"}}
+    container = greedy["spec"]["containers"][0] | {"resources": {"limits": {"cpu": "2", "memory": "64Mi"}}}
+    greedy["spec"]["containers"] = [container | {"name": name} for name in ("one", "two")]
     message = site.kubectl("apply", "--filename=-", stdin=json.dumps(greedy), check=False).stderr
     assert "exceeded quota: unjucks-quota" in message
 
@@ -248,22 +249,16 @@ def test_a_tenants_database_role_sees_only_its_own_rows(site: AnyCluster) -> Non
     uids = {name: get(site, "tenant", name)["metadata"]["uid"] for name in TENANTS}
     secret = get(site, "secret", "unjucks-database", "-n", PLATFORM)["data"]
     login = urlsplit(base64.b64decode(secret["dsn"]).decode())
-    forward = subprocess.Popen(
-        [
-            *(str(site.kubectl_program), f"--kubeconfig={site.kubeconfig}", "-n", PLATFORM),
-            *("port-forward", "service/unjucks-postgres", ":5432"),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert forward.stdout is not None
-        port = int(forward.stdout.readline().split(":")[1].split()[0])
-        address = f"postgresql://{login.username}:{login.password}@127.0.0.1:{port}{login.path}"
-        seen = asyncio.run(_rows(address, roles))
-    finally:
-        forward.terminate()
-        forward.wait()
+    command = [str(site.kubectl_program), f"--kubeconfig={site.kubeconfig}", "-n", PLATFORM]
+    command += ["port-forward", "service/unjucks-postgres", ":5432"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
+        try:
+            assert forward.stdout is not None
+            port = int(forward.stdout.readline().split(":")[1].split()[0])
+            address = f"postgresql://{login.username}:{login.password}@127.0.0.1:{port}{login.path}"
+            seen = asyncio.run(_rows(address, roles))
+        finally:
+            forward.terminate()
     # Each role sees its own tenant's artifacts, so there are some of both; and nothing else.
     assert seen == {name: {uids[name]} for name in TENANTS}
 

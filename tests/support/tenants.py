@@ -3,6 +3,8 @@
 from typing import Any
 
 import asyncpg
+
+from support.operator_process import Site
 from unjucks_api import names
 from unjucks_operator.kube.resources import (
     DEPLOYMENT,
@@ -14,8 +16,6 @@ from unjucks_operator.kube.resources import (
     SECRET,
     SERVICE_ACCOUNT,
 )
-
-from support.operator_process import Site
 
 MEMBERS = {
     "owners": [{"kind": "User", "name": "ada@acme.example"}],

@@ -24,8 +24,10 @@ class DemandBoard:
     ``on_change(uid, urgent)`` is called when the size that a tenant needs may have changed; urgent is the first work after none.
     """
 
-    def __init__(self, on_change: Callable[[str, bool], None]) -> None:
+    def __init__(self, on_change: Callable[[str, bool], None], since: datetime) -> None:
+        """``since``: when this process began; nobody knows how long renderers were idle before, so idle time counts from then."""
         self._entries: dict[str, _Entry] = {}
+        self._since = since
         self._on_change = on_change
 
     def want(self, tenant_uid: str, key: WorkKey) -> None:
@@ -45,10 +47,10 @@ class DemandBoard:
             if not entry.active:
                 self._on_change(tenant_uid, False)
 
-    def of(self, tenant_uid: str) -> tuple[int, datetime | None]:
+    def of(self, tenant_uid: str) -> tuple[int, datetime]:
         """How many keys are active, and when the last one was released."""
         entry = self._entries.get(tenant_uid)
-        return (len(entry.active), entry.last) if entry else (0, None)
+        return (len(entry.active), entry.last or self._since) if entry else (0, self._since)
 
     def keys(self, tenant_uid: str) -> tuple[WorkKey, ...]:
         """The active keys: those to wake when a renderer has become ready."""

@@ -204,7 +204,7 @@ def plan_replicas(scope: Scope, observed: Observed) -> int:
     if demand.active:
         wanted = max(1, math.ceil(demand.active / scope.config.renderer.jobs_per_replica))
     elif demand.last_active and observed.now < demand.last_active + timedelta(seconds=scope.config.renderer.idle_after):
-        wanted = max(1, min(observed.renderer.desired, maximum))
+        wanted = observed.renderer.desired
     else:
         wanted = 0
     # A single job more or less must not make pods come and go: shrink only when idle.
