@@ -248,6 +248,7 @@ class Execution:
             variables=run.variables,
             sensitive=list(run.sensitive),
             engine=run.engine,
+            shared_schema=run.shared_schema,
             limits=Limits(
                 wall_seconds=min(job.timeout_seconds, budgets.max_wall_seconds),
                 cpu_seconds=budgets.cpu_seconds,

@@ -11,7 +11,7 @@ Waiting for something else (registry, ConfigMap, tenant) is raised as ``errors.W
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -66,6 +66,7 @@ class Run:
     variables: dict[str, Any]
     sensitive: tuple[str, ...]
     engine: EngineOptions
+    shared_schema: dict[str, Any] = field(default_factory=dict)
 
 
 Decision = Done | Stop | Pause | Run
@@ -179,6 +180,7 @@ def _freeze(job: GenerationJob, registry: TemplateRegistry, action: Action, obse
             "tree": artifact_digest(registry),
             "template": [action.generator, action.action],
             "engine": engine.model_dump(),
+            "sharedSchema": registry.spec.variables.schema_,
             "variables": variables,
             "output": job.spec.output.wire() if job.spec.output else None,
             "dryRun": job.spec.dry_run,
@@ -196,6 +198,7 @@ def _freeze(job: GenerationJob, registry: TemplateRegistry, action: Action, obse
         variables=variables,
         sensitive=merged.sensitive,
         engine=engine,
+        shared_schema=registry.spec.variables.schema_,
     )
 
 

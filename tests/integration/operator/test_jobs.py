@@ -117,6 +117,16 @@ async def test_variables_from_config_maps_and_secrets(site: Site, operator: Oper
     assert "hunter2" not in operator.log.read_text()
 
 
+async def test_variables_that_all_actions_share(site: Site, operator: OperatorProcess) -> None:
+    files = {"_templates/greet/new/a.txt.njk": "{{ org }}/{{ team }}\n"}
+    schema = {"properties": {"org": {"type": "string", "default": "acme"}, "team": {"type": "string"}}}
+    await site.apply(registry_manifest(NS, "sharing", files, variables={"schema": schema}))
+    await site.wait_for("templateregistry/sharing", "condition=Ready", 60, NS)
+    await site.apply(job_manifest(NS, "shared", {"team": "blue"}, registry="sharing"))
+    await wait_job(site, NS, "shared")
+    assert (await output(site, "shared"))["data"]["a.txt"] == "acme/blue\n"
+
+
 async def test_the_same_again_is_up_to_date_and_an_edit_is_put_back(site: Site, operator: OperatorProcess) -> None:
     await site.apply(job_manifest(NS, "again", {"name": "dave"}))
     await wait_job(site, NS, "again")
