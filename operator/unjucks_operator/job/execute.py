@@ -22,7 +22,7 @@ from unjucks_api.v1alpha1.generation_job import GenerationJob
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.config import Config
 from unjucks_operator.database.ledger import Claim, Ledger, RunState
-from unjucks_operator.errors import Terminal, Waiting
+from unjucks_operator.errors import Conflict, Terminal, Waiting
 from unjucks_operator.job.desired.config_map import (
     MANIFEST_KEY,
     File,
@@ -148,7 +148,14 @@ class Execution:
         """Claim, then look at the output: in this order (``database.ledger``)."""
         claim = await self._claim(job, run, place)
         try:
-            return _Work(claim, await observe_output(self._api, job, name, place.tenant.uid))
+            found = await observe_output(self._api, job, name, place.tenant.uid)
+            if not claim.granted and not _holds(found, claim.run.manifest_digest):
+                # Published, and gone or changed before anybody was told: saying "done" would be a lie. Made again.
+                claim = await self._ledger.claim(
+                    place.role, job.uid, run.key, holder=self._holder, reopen=claim.run.attempt
+                )
+                found = await observe_output(self._api, job, name, place.tenant.uid)
+            return _Work(claim, found)
         except Terminal as error:
             if claim.granted:
                 await self._give_up(job, run, place, claim, error)
@@ -203,20 +210,17 @@ class Execution:
         if claim.run.state is not RunState.RENDERED or found is None:
             return False
         annotations = found["metadata"].get("annotations") or {}
-        return (
-            annotations.get(names.ANNOTATION_RUN_KEY) == run.key
-            and annotations.get(names.ANNOTATION_MANIFEST_DIGEST) == claim.run.manifest_digest
-        )
+        return annotations.get(names.ANNOTATION_RUN_KEY) == run.key and _holds(found, claim.run.manifest_digest)
 
     async def _finish_published(
         self, job: GenerationJob, run: Run, place: Place, claim: Claim, found: Manifest | None, progress: Progress
     ) -> Reason:
+        if found is None or not _holds(found, claim.run.manifest_digest):
+            raise Conflict(f"the output of job {job.name} changed while it was looked at")
         progress.manifest_digest = claim.run.manifest_digest or ""
-        annotations = (found or {"metadata": {}})["metadata"].get("annotations") or {}
-        if found is not None and annotations.get(names.ANNOTATION_MANIFEST_DIGEST) == progress.manifest_digest:
-            progress.files, progress.engine_version = read_output(found)
-            if claim.granted:
-                await self._record_published(job, run, place, claim, progress.manifest_digest, found["metadata"]["uid"])
+        progress.files, progress.engine_version = read_output(found)
+        if claim.granted:
+            await self._record_published(job, run, place, claim, progress.manifest_digest, found["metadata"]["uid"])
         return Reason.SUCCEEDED
 
     async def _record_published(
@@ -272,6 +276,12 @@ class Execution:
         progress.memory_bytes = response.max_rss_bytes
         progress.engine_version = response.engine_version
         return response
+
+
+def _holds(found: Manifest | None, digest: str | None) -> bool:
+    """Whether the output is there and says that it is this manifest's."""
+    annotations = ((found or {}).get("metadata") or {}).get("annotations") or {}
+    return digest is not None and annotations.get(names.ANNOTATION_MANIFEST_DIGEST) == digest
 
 
 def to_files(response: RenderResponse, found: Manifest | None) -> list[File]:
