@@ -71,7 +71,7 @@ conformance: $(READY) ## Nunjucks conformance, passed/total by area: CASES=DIR f
 
 .PHONY: fuzz
 fuzz: $(READY) ## Compare random templates with Node's nunjucks: PAIRS=100000 SEED=1
-	@$(BIN)/python tests/fuzz/run.py --pairs $(or $(PAIRS),10000) --seed $(or $(SEED),1)
+	@$(BIN)/python tests/fuzz/run.py --install --pairs $(or $(PAIRS),10000) --seed $(or $(SEED),1)
 
 ##@ The cluster alone
 
@@ -106,8 +106,8 @@ bench-jobs: $(READY) ## N=200 jobs on a warm renderer at RATE=5 a second, from a
 	@PYTHONPATH=tests $(BIN)/python tests/perf/bench_jobs.py --jobs $(or $(N),200) --rate $(or $(RATE),5)
 
 .PHONY: bench-render
-bench-render: $(READY) ## Our engine, plain Jinja2 and Node's nunjucks on the same templates in turns
-	@$(BIN)/python tests/perf/bench_render.py
+bench-render: $(READY) ## Our engine, plain Jinja2 and Node's nunjucks (fetched with npm, pinned) on the same templates in turns
+	@$(BIN)/python tests/perf/bench_render.py --install
 
 ##@ For maintainers
 
