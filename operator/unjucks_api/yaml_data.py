@@ -4,6 +4,7 @@ YAML 1.1 as PyYAML reads it, without tags. Aliases are refused, because a few li
 variables in ConfigMaps and Secrets.
 """
 
+import re
 from typing import Any, Final
 
 import yaml
@@ -11,7 +12,10 @@ import yaml
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 100_000
+MAX_NUMBER: Final = 100
+"""Characters of a number. YAML 1.1 counts 1:30:00 in base 60, digit by digit: a long one would take minutes."""
 
+_NUMBER = re.compile(r"[-+0-9_.:]+")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -44,6 +48,14 @@ def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 0
 
 
+def _is_base_60(event: yaml.ScalarEvent) -> bool:
+    if ":" not in event.value:
+        return False
+    return (event.tag or "").endswith((":int", ":float")) or (
+        event.implicit[0] and bool(_NUMBER.fullmatch(event.value))
+    )
+
+
 def _check_events(text: str) -> None:
     depth = documents = 0
     for nodes, event in enumerate(yaml.parse(text, Loader=_Loader)):
@@ -55,6 +67,10 @@ def _check_events(text: str) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_NUMBER and _is_base_60(event):
+            raise YamlDataError(
+                f"line {_line(event)} has a number of more than {MAX_NUMBER} characters; quote it as text"
+            )
         if depth > MAX_DEPTH:
             raise YamlDataError(f"line {_line(event)} is nested deeper than {MAX_DEPTH} levels")
         if nodes > MAX_NODES:

@@ -141,7 +141,8 @@ class JobReconciler:
             sources=await read_sources(self._api, job),
             inputs_key=hmac.new(self._inputs_secret(), tenant.uid.encode(), hashlib.sha256).digest(),
         )
-        decision = plan_job(job, observed)
+        # In a thread: reading large variables takes seconds at worst, and everybody else's work must go on meanwhile.
+        decision = await asyncio.to_thread(plan_job, job, observed)
         progress = Progress(started=started, resolve_seconds=clock() - begun)
         match decision:
             case Done():

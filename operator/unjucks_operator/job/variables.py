@@ -18,6 +18,10 @@ RETRY_MISSING = 10.0
 """Seconds until a missing ConfigMap or Secret is looked for again (the watch tells earlier for ConfigMaps)."""
 
 
+MAX_TEXT = 1024 * 1024
+"""Characters that all references of a job may have together: what is read here is read with the operator's own CPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """The merged variables; ``sensitive`` and ``texts`` hold dotted names."""
@@ -44,10 +48,17 @@ def merge_variables(
     values: dict[str, Any] = {}
     sensitive: set[str] = set()
     texts: set[str] = set()
+    read = 0
     for reference in references:
         text = _read(reference, sources.get((reference.kind.value, reference.name)))
         if text is None:
             continue
+        read += len(text)
+        if read > MAX_TEXT:
+            raise InvalidSpec(
+                f"the texts that variablesFrom names are longer than {MAX_TEXT} characters together; name fewer or smaller ones",
+                reason=Reason.VARIABLES_INVALID,
+            )
         if reference.target_path:
             _put(values, reference.target_path, text)
             _forget_below(sensitive, reference.target_path)

@@ -90,3 +90,25 @@ def test_a_path_through_a_text_is_an_error() -> None:
     ]
     with pytest.raises(InvalidSpec, match="goes through owner, which is no map"):
         merged({}, references, DEFAULTS)
+
+
+@pytest.mark.parametrize("number", ["1" + ":0" * 500_000, "!!int '1" + ":0" * 500_000 + "'"])
+def test_a_number_in_base_60_cannot_occupy_the_operator(number: str) -> None:
+    sources = {("ConfigMap", "hostile"): {"values.yaml": f"delay: {number}"}}
+    with pytest.raises(InvalidSpec, match="line 1 has a number of more than 100 characters"):
+        merged({}, [{"kind": "ConfigMap", "name": "hostile"}], sources)
+
+
+def test_long_texts_and_short_times_stay_what_they_are() -> None:
+    digest = "0123456789abcdef" * 8
+    text = f"digest: {digest}\ntime: 1:30\nlong: '{'1:' * 100}1'\n"
+    result = merged({}, [{"kind": "ConfigMap", "name": "fine"}], {("ConfigMap", "fine"): {"values.yaml": text}})
+    assert result.values == {"digest": digest, "time": 90, "long": "1:" * 100 + "1"}
+
+
+def test_one_text_named_many_times_counts_each_time() -> None:
+    sources = {("ConfigMap", "big"): {"values.yaml": "a: " + "x" * 400_000}}
+    reference = {"kind": "ConfigMap", "name": "big"}
+    assert len(merged({}, [reference] * 2, sources).values["a"]) == 400_000
+    with pytest.raises(InvalidSpec, match="longer than 1048576 characters together"):
+        merged({}, [reference] * 3, sources)
