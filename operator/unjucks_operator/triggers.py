@@ -138,6 +138,8 @@ class Triggers:
             for body in (before, after):
                 for namespace in _namespaces_of(body):
                     self._wake_namespace(namespace)
+                if body is not None:
+                    self._observe_pods(body["metadata"]["uid"])  # its pods may have been seen before it was
 
     def _on_registry(self, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
         self._own(self._registry_queue, key, before, after)
@@ -197,9 +199,18 @@ class Triggers:
     def _on_pod(self, child: Child, uid: str) -> None:
         self._isolated.notice(child.namespace, child.name)
         ready = self._pool.ready(uid)
-        self._pool.observe(uid, [pod.full for pod in self._pods.indexed(uid) if pod.full is not None])
+        self._observe_pods(uid)
         if self._pool.ready(uid) > ready:
             self.wake_demand(uid)
+
+    def _observe_pods(self, uid: str) -> None:
+        """Tell the pool the tenant's pods. Labels alone do not make one: a pod in a stranger's namespace can carry any."""
+        own = [pod.full for pod in self._pods.indexed(uid) if pod.full is not None and self._is_own(pod, uid)]
+        self._pool.observe(uid, own)
+
+    def _is_own(self, pod: Child, uid: str) -> bool:
+        body = self._tenants.get(("", pod.labels.get(names.LABEL_TENANT, "")))
+        return body is not None and body["metadata"]["uid"] == uid and pod.namespace in tuple(_namespaces_of(body))
 
     def wake_demand(self, uid: str) -> None:
         """Everything that waits for a renderer of this tenant looks again."""
