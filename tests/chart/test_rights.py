@@ -63,6 +63,9 @@ def test_the_operator_writes_no_spec_of_its_own_kinds_and_no_cluster_wide_object
     for resource in ("tenants", "templateregistries", "generationjobs"):
         assert not verbs_on(operator, resource) & {"create", "update"}, resource
         assert verbs_on(operator, f"{resource}/status") == {"update"}, resource
+    # Only Tenants carry a finalizer of ours.
+    assert verbs_on(operator, "templateregistries") & WRITE == set()
+    assert verbs_on(operator, "generationjobs") & WRITE == {"delete"}
     for resource in ("clusterroles", "customresourcedefinitions"):
         assert not verbs_on(operator, resource) & WRITE, resource
     for resource in ("clusterrolebindings", "nodes", "validatingwebhookconfigurations", "roles", "persistentvolumes"):
