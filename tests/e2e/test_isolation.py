@@ -163,7 +163,7 @@ def test_no_packet_leaves_a_tenant(site: AnyCluster, outside: Internet) -> None:
     aims = targets(site)
     assert {"renderer of the other tenant", "operator"} <= aims.keys()
     # The controls: the targets are alive. A pod outside of tenants reaches what no policy of its own forbids.
-    for name in ("apiserver", "internet", "kubelet"):
+    for name in ("apiserver", "internet", "kubelet", "operator"):
         assert reach(site, PLAIN, *aims[name]) == "connected", name
     assert reach(site, "birch", "127.0.0.1", 8080) == "connected"
     heard = len(outside.requests())
@@ -186,6 +186,7 @@ def test_names_still_resolve(site: AnyCluster) -> None:
 def test_isolation_holds_while_the_operator_is_stopped(
     site: AnyCluster, cluster_images: dict[str, str], outside: Internet, operator_stopped: None
 ) -> None:
+    assert reach(site, PLAIN, ADDRESS, 80) == "connected"  # the control: there is an outside
     privileged = probe("amber", cluster_images["base"])
     privileged["metadata"]["name"] = "privileged"
     privileged["spec"]["containers"][0]["securityContext"] = {"privileged": True}
@@ -226,6 +227,7 @@ def test_a_renderer_holds_no_token_and_reaches_nothing(site: AnyCluster, outside
         "except OSError:\n"
         "    print('refused')\n"
     )
+    assert reach(site, PLAIN, ADDRESS, 80) == "connected"  # the control: there is an outside
     done = site.kubectl("exec", "-n", space("birch"), name, "--", "python3", "-c", code)
     assert done.stdout.split() == ["False", "refused"]
 
