@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from unjucks_api import names
+from unjucks_api.reasons import Reason
 from unjucks_operator.errors import Bug, Conflict, OperatorError, Retryable, Terminal, Waiting
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import BY_KIND, Resource
@@ -122,7 +123,14 @@ class Effects:
             case IssueCertificate(manifest, identity):
                 await self._children.apply(_with_certificate(manifest, self._issue(identity)), names.MANAGER_RENDERER)
             case EnsureDatabase(uid, name):
-                outcome.results["database"] = await self._tenants.ensure(uid, name)
+                database = await self._tenants.ensure(uid, name)
+                if not database.usable:
+                    raise Terminal(
+                        f"the database knows this Tenant (UID {uid}) as retired, and a retired one never comes back: make a new "
+                        "Tenant, or ask an administrator for its rows",
+                        reason=Reason.DATABASE_UNAVAILABLE,
+                    )
+                outcome.results["database"] = database
             case RetireDatabase(uid, name):
                 await self._tenants.retire(uid, name)
             case DropDatabase(uid):

@@ -57,6 +57,9 @@ class TemplateStorage:
         size = sum(len(file.content) for file in files)
         if size > self._max_bytes:
             return
+        # Several jobs may have read the same tree at the same time: it is there, and counted, once.
+        _, before = self._trees.pop((role, digest), (files, 0))
+        self._bytes -= before
         self._trees[(role, digest)] = (files, size)
         self._bytes += size
         while self._bytes > self._max_bytes:

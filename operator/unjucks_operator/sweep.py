@@ -109,6 +109,12 @@ class Sweeper:
                 _log.warning("the database cannot be prepared, again in %.1f s: %s", delay, error.message)
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, 15.0)
+            except Exception:
+                # Nobody waits for this task: an error that ended it would end every repair without a word.
+                self._gate.why = "the database cannot be prepared: an unexpected error; see the operator's log"
+                _log.exception("unexpected error while the database was prepared, again in %.1f s", delay)
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, 15.0)
         while True:
             await self._clock.sleep(self._interval * self._rng.uniform(0.9, 1.1))
             try:
@@ -116,6 +122,8 @@ class Sweeper:
                 await self._refresh_platform()
             except OperatorError as error:
                 _log.warning("the sweep could not be made: %s", error.message)
+            except Exception:
+                _log.exception("unexpected error in the sweep")
 
     def compare(self, states: dict[str, DatabaseState]) -> list[str]:
         """Send tenants whose database part is not right back to work; returns their names."""

@@ -13,7 +13,7 @@ import orjson
 
 from unjucks_api.names import FIELD_MANAGER_PREFIX, GROUP
 from unjucks_operator.kube.api import Manifest
-from unjucks_operator.kube.resources import Resource
+from unjucks_operator.kube.resources import CONFIG_MAP, Resource
 
 Key = tuple[str, str]
 """Namespace ("" for cluster-scoped) and name."""
@@ -47,9 +47,13 @@ class Child:
         return self.namespace, self.name
 
     def tells_nothing_new(self, old: "Child") -> bool:
-        """Whether all that is kept is as it was: a change of status, or of somebody else's annotations."""
+        """Whether all that is kept is as it was: a change of status, or of somebody else's annotations.
+
+        Never of a ConfigMap: its content is a source, and a second edit by the same hand leaves its managedFields as they were.
+        """
         return (
             self.full is None
+            and self.resource != CONFIG_MAP
             and self.uid == old.uid
             and self.signature == old.signature
             and self.deleting == old.deleting

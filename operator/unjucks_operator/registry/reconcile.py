@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from unjucks_api.conditions import is_ready, paused_status
+from unjucks_api.conditions import paused_status
+from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Limits
 from unjucks_api.v1alpha1.common import InvalidObjectError
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
@@ -18,7 +19,7 @@ from unjucks_operator.config import Config
 from unjucks_operator.directory import TenantDirectory
 from unjucks_operator.engine.runner import Result
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
-from unjucks_operator.errors import InvalidSpec, OperatorError, Terminal, Waiting
+from unjucks_operator.errors import InvalidSpec, NotPermitted, OperatorError, Terminal, Waiting
 from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.kube.resources import TEMPLATE_REGISTRY
 from unjucks_operator.kube.store import ChildStore
@@ -74,10 +75,11 @@ class RegistryReconciler:
             registry = TemplateRegistry.parse(body)
         except InvalidObjectError as error:
             raise InvalidSpec(error.message) from None
+        version = self._fingerprint(registry)
         try:
             await self._reconcile(key, registry, body)
         except OperatorError as error:
-            await self._report(key, registry, body, error)
+            await self._report(key, registry, body, error, version)
             raise
         self._release(key)
         return Result()
@@ -92,7 +94,8 @@ class RegistryReconciler:
         tenant = self._directory.require(registry.namespace)
         if tenant.database_mode is DatabaseMode.NONE:
             raise Terminal(
-                f"Tenant {tenant.name} has no database (spec.database.mode is None), so nothing can be stored"
+                f"Tenant {tenant.name} has no database (spec.database.mode is None), so nothing can be stored",
+                reason=Reason.TENANT_NOT_READY,
             )
         version = source_version(registry, self._config_maps)
         role = self._role_of(tenant)
@@ -142,18 +145,33 @@ class RegistryReconciler:
             )
         await self._write(body, compute_ingested(registry, analysis, verdict, wanted, now=self._now()))
 
-    async def _report(self, key: ObjectKey, registry: TemplateRegistry, body: Manifest, error: OperatorError) -> None:
-        """Tell the user. What will not heal is remembered with its version, so that it is not tried again for nothing."""
+    def _fingerprint(self, registry: TemplateRegistry) -> str | None:
+        """What is going to be read now; None when the source is not there."""
         try:
-            version: str | None = fingerprint(registry, source_version(registry, self._config_maps))
+            return fingerprint(registry, source_version(registry, self._config_maps))
         except Waiting:
-            version = None
-        if not isinstance(error, Terminal):
-            if version is not None and version == registry.status.get("sourceVersion") and is_ready(body):
-                return  # what was read is still what the source holds: a restart or an outage of ours makes it no less true
-            version = None
-        else:
+            return None
+
+    async def _report(
+        self, key: ObjectKey, registry: TemplateRegistry, body: Manifest, error: OperatorError, version: str | None
+    ) -> None:
+        """Tell the user. What will not heal is remembered with its version, so that it is not tried again for nothing.
+
+        ``version`` is from before the run: when the source changed meanwhile, what failed is not what it holds now.
+        """
+        if isinstance(error, Terminal):
             self._release(key)
+            if isinstance(error, NotPermitted) or error.reason is Reason.TENANT_NOT_READY:
+                version = None  # not the source's fault: the same source is read again once that has changed
+        else:
+            status = registry.status
+            if (
+                version is not None
+                and version == status.get("sourceVersion")
+                and status.get("observedGeneration") == registry.generation
+            ):
+                return  # what was read, good or bad, is still what the source holds: an outage of ours makes it no less true
+            version = None
         await self._write(body, compute_failed(registry, error, version=version, now=self._now()))
 
     async def _write(self, body: Manifest, status: dict[str, object]) -> None:

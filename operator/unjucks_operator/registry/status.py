@@ -72,6 +72,9 @@ def compute_failed(
     status = _kept(registry)
     if version is not None:
         status |= {"sourceVersion": version, "lastHandledRequestedAt": registry.requested_at}
+    else:
+        # From here on the conditions tell of this failure: the source has to be read again to tell of itself.
+        status.pop("sourceVersion", None)
     reason = error.reason if isinstance(error, OperatorError) else Reason.INTERNAL_ERROR
     message = error.message if isinstance(error, OperatorError) else "an unexpected error; see the operator's log"
     stored = bool(status.get("artifact"))

@@ -292,7 +292,10 @@ def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -
         if view.deleting or key in wanted:
             continue
         if namespace in listed:
-            unwanted = kind in _PRUNED_KINDS
+            # Also the renderers of a namespace that was the home before: nothing lets the operator reach them there any more.
+            unwanted = kind in _PRUNED_KINDS or (
+                kind in _RENDERER_KINDS and name == names.RENDERER and namespace != scope.home
+            )
         else:
             unwanted = kind == "RoleBinding" or (kind in _RENDERER_KINDS and name == names.RENDERER)
         if unwanted:
@@ -311,7 +314,8 @@ def _next_look(scope: Scope, observed: Observed, replicas: int, certificate: Act
     demand = observed.demand
     if replicas and not demand.active and demand.last_active:
         idle = demand.last_active + timedelta(seconds=scope.config.renderer.idle_after) - observed.now
-        waits.append(max(idle.total_seconds(), 0.0) + 1.0)
+        if idle.total_seconds() > 0:  # afterwards only the minimum is left, and time changes nothing about that
+            waits.append(idle.total_seconds() + 1.0)
     view = observed.children.get(("Secret", scope.home, names.RENDERER))
     if certificate is None and view is not None:
         left = _seconds_left(view.annotations.get(names.ANNOTATION_CERT_NOT_AFTER, ""), observed.now)

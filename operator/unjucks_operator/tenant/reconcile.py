@@ -15,7 +15,7 @@ from unjucks_operator.apply import Effects
 from unjucks_operator.config import Config
 from unjucks_operator.engine.runner import Result
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
-from unjucks_operator.errors import Conflict, InvalidSpec
+from unjucks_operator.errors import Conflict, InvalidSpec, OwnershipConflict
 from unjucks_operator.kube.resources import SECRET, TENANT, Resource
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.planning import IssueCertificate, Manifest, Outcome
@@ -27,6 +27,8 @@ from unjucks_operator.tenant.plan import Observed, plan_teardown, plan_tenant
 from unjucks_operator.tenant.status import compute_deleting_status, compute_status
 
 ACTION = "ReconcileTenant"
+CONFLICT_LOOK = 30.0
+"""Seconds between looks at somebody else's object that stands where one of the tenant's has to be."""
 
 
 class TenantReconciler:
@@ -98,6 +100,9 @@ class TenantReconciler:
             now=self._now(),
         )
         await self._status.write(TENANT, self._store, body, status, action=ACTION)
+        if isinstance(outcome.stopped, OwnershipConflict):
+            # What is in the way may carry no label of ours, so no event tells when it goes.
+            return Result(requeue_after=CONFLICT_LOOK)
         if outcome.stopped is not None:
             raise outcome.stopped
         return Result(requeue_after=plan.requeue_after)

@@ -269,3 +269,26 @@ def test_delete_removes_namespaces_but_rows_only_after_confirmation() -> None:
 def test_planning_is_deterministic_and_changes_nothing_it_was_given() -> None:
     one, two = plan_tenant(scope(), observed(children=CHILDREN)), plan_tenant(scope(), observed(children=CHILDREN))
     assert one == two
+
+
+def test_renderers_at_their_minimum_are_not_looked_at_again_and_again() -> None:
+    idle = Demand(0, NOW - timedelta(days=1))
+    state = observed(
+        children=secret(NOW + timedelta(days=29)),
+        certificate_serial="ca1",
+        demand=idle,
+        renderer=RendererView(desired=1, ready=1),
+    )
+    assert plan_tenant(scope("professional"), state).requeue_after == pytest.approx(19 * 86400 + 1)
+
+
+def test_renderers_of_a_namespace_that_was_the_home_before_are_removed() -> None:
+    two = scope("professional", spec={"namespaces": [{"name": "acme-new"}, {"name": "acme-old"}]})
+    kinds = ("Deployment", "Secret", "ServiceAccount")
+    children = {(kind, place, names.RENDERER): ChildView(kind) for kind in kinds for place in ("acme-new", "acme-old")}
+    removed = {
+        (action.kind, action.namespace)
+        for action in plan_tenant(two, observed(children=children)).actions
+        if isinstance(action, Delete)
+    }
+    assert removed == {(kind, "acme-old") for kind in kinds}

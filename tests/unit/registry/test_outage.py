@@ -1,0 +1,44 @@
+"""What a registry's status says survives an outage of ours, and is never lost behind one."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from unjucks_api.conditions import Condition, ConditionType, merge_conditions
+from unjucks_api.reasons import Reason
+from unjucks_api.v1alpha1.template_registry import TemplateRegistry
+from unjucks_operator.errors import Waiting
+from unjucks_operator.registry.plan import Ingest, Keep, fingerprint, plan_registry
+from unjucks_operator.registry.status import compute_failed
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+WAITING = Waiting("the database is not ready", reason=Reason.TENANT_NOT_READY)
+
+
+def registry(status: dict[str, Any]) -> TemplateRegistry:
+    return TemplateRegistry.parse(
+        {
+            "apiVersion": "unjucks.io/v1alpha1",
+            "kind": "TemplateRegistry",
+            "metadata": {
+                "name": "web",
+                "namespace": "tenant-acme",
+                "uid": "u-1",
+                "generation": 2,
+                "resourceVersion": "1",
+            },
+            "spec": {"inline": {"files": {"_templates/a/new/x.njk": "x"}}},
+            "status": status,
+        }
+    )
+
+
+def test_a_status_that_tells_of_an_outage_makes_the_source_be_read_again() -> None:
+    bad = Condition(ConditionType.READY, "False", Reason.TEMPLATES_INVALID, "x.njk:1:1: no")
+    status = {
+        "sourceVersion": fingerprint(registry({}), "inline"),
+        "observedGeneration": 2,
+        "conditions": merge_conditions((), [bad], generation=2, now=NOW),
+    }
+    assert isinstance(plan_registry(registry(status), "inline", artifact_stored=False), Keep)
+    told = compute_failed(registry(status), WAITING, version=None, now=NOW)
+    assert isinstance(plan_registry(registry(told), "inline", artifact_stored=False), Ingest)
