@@ -100,14 +100,22 @@ def is_finished(job: GenerationJob) -> bool:
     )
 
 
-def plan_job(job: GenerationJob, observed: JobObserved) -> Decision:
-    """The one decision for now. Raises Waiting for dependencies, Terminal for inputs that cannot work."""
-    if is_finished(job):
-        return Done(delete_at(job))
+def plan_at_rest(job: GenerationJob) -> Stop | Pause | None:
+    """What the job's own switches decide, whatever the outside is like: a job can be cancelled while its database is down."""
     if job.spec.cancel:
         return Stop(Reason.CANCELLED, "spec.cancel: the job was cancelled")
     if job.spec.suspend:
         return Pause("spec.suspend: the job does not start")
+    return None
+
+
+def plan_job(job: GenerationJob, observed: JobObserved) -> Decision:
+    """The one decision for now. Raises Waiting for dependencies, Terminal for inputs that cannot work."""
+    if is_finished(job):
+        return Done(delete_at(job))
+    at_rest = plan_at_rest(job)
+    if at_rest is not None:
+        return at_rest
     if observed.tenant_suspended:
         return Pause("the tenant is suspended: no job starts")
     registry = _require_registry(job, observed)

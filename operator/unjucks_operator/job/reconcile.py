@@ -23,11 +23,21 @@ from unjucks_operator.config import Config
 from unjucks_operator.directory import TenantDirectory
 from unjucks_operator.engine.runner import Result
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
-from unjucks_operator.errors import Conflict, InvalidSpec, Retryable, Terminal, Waiting
+from unjucks_operator.errors import Conflict, InvalidSpec, OperatorError, Retryable, Terminal, Waiting
 from unjucks_operator.job.execute import Execution
 from unjucks_operator.job.execute import Place as RunPlace
 from unjucks_operator.job.observe import read_sources
-from unjucks_operator.job.plan import Done, JobObserved, Pause, Run, Stop, delete_at, is_finished, plan_job
+from unjucks_operator.job.plan import (
+    Done,
+    JobObserved,
+    Pause,
+    Run,
+    Stop,
+    delete_at,
+    is_finished,
+    plan_at_rest,
+    plan_job,
+)
 from unjucks_operator.job.status import (
     Place,
     Progress,
@@ -45,6 +55,7 @@ from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.storage import TemplateStorage
 
 ACTION = "RunJob"
+WAITS_FOR_RENDERER = frozenset({Reason.QUEUED, Reason.RENDERER_STARTING, Reason.RENDERER_UNAVAILABLE})
 QUIET_SECONDS = 1.0
 """A run that ends within this time writes its status once, at the end."""
 
@@ -106,6 +117,7 @@ class JobReconciler:
         except InvalidObjectError as error:
             raise InvalidSpec(error.message) from None
         if job.paused:
+            self._release(key)
             await self._write(body, paused_status(job.status, now=self._now()))
             return Result()
         try:
@@ -113,7 +125,10 @@ class JobReconciler:
         except Conflict:
             raise  # the object or its output changed meanwhile: nothing to tell, try again at once
         except (Waiting, Retryable) as error:
-            await self._write(body, compute_pending(job, error, started=None, now=self._now()))
+            if isinstance(error, Waiting) and error.reason not in WAITS_FOR_RENDERER:
+                self._release(key)  # nobody knows how long: the tenant's renderers may go meanwhile
+            # The run may have told its progress, so the body it began with is not the newest.
+            await self._write(self._newest(key, body), compute_pending(job, error, started=None, now=self._now()))
             raise
         except Terminal as error:
             return await self._finish(key, body, compute_failed(job, error.reason, error.message, now=self._now()))
@@ -122,6 +137,9 @@ class JobReconciler:
         if is_finished(job):
             self._release(key)
             return await self._expire(job)
+        at_rest = plan_at_rest(job)
+        if at_rest is not None:
+            return await self._rest(key, job, body, at_rest)
         started, clock = self._now(), asyncio.get_running_loop().time
         begun = clock()
         tenant = self._directory.require(job.namespace)
@@ -147,16 +165,20 @@ class JobReconciler:
         match decision:
             case Done():
                 return await self._expire(job)
-            case Stop(reason, message):
-                return await self._finish(key, body, compute_failed(job, reason, message, now=self._now()))
-            case Pause(message):
-                self._release(key)
-                await self._write(body, compute_suspended(job, message, now=self._now()))
-                return Result()
+            case Stop() | Pause():
+                return await self._rest(key, job, body, decision)
             case Run() as run:
                 self._wanting[key] = tenant.uid
                 self._demand.want(tenant.uid, ("job", key))
                 return await self._run(key, job, body, run, RunPlace(tenant, role), progress)
+
+    async def _rest(self, key: ObjectKey, job: GenerationJob, body: Manifest, decision: Stop | Pause) -> Result:
+        if isinstance(decision, Stop):
+            status = compute_failed(job, decision.reason, decision.message, now=self._now())
+            return await self._finish(key, body, status)
+        self._release(key)
+        await self._write(body, compute_suspended(job, decision.message, now=self._now()))
+        return Result()
 
     async def _run(
         self, key: ObjectKey, job: GenerationJob, body: Manifest, run: Run, place: RunPlace, progress: Progress
@@ -221,7 +243,7 @@ class JobReconciler:
                     return task.result(), body
                 if not told and not changed.is_set() and rendering.is_set():
                     told = True
-                    with suppress(Conflict):  # progress is a courtesy; the end is told in any case
+                    with suppress(OperatorError):  # progress is a courtesy; the end is told in any case
                         body = await self._write(body, compute_running(job, run, progress, now=self._now()))
         finally:
             self._changed.pop(key, None)

@@ -85,7 +85,9 @@ def _read(reference: VariablesSource, data: Mapping[str, str] | None) -> str | N
     if data is None:
         message = f"{named} does not exist"
     else:
-        message = f"{named} has no key {key}; it has: {', '.join(sorted(data)) or 'none'}"
+        # The names of a Secret's keys are not for everybody who may read the job's status.
+        known = f"; it has: {', '.join(sorted(data)) or 'none'}" if reference.kind is VariablesKind.CONFIG_MAP else ""
+        message = f"{named} has no key {key}{known}"
     raise Waiting(message, reason=Reason.VARIABLES_REF_NOT_FOUND, after=RETRY_MISSING)
 
 

@@ -164,6 +164,8 @@ class RegistryReconciler:
             if isinstance(error, NotPermitted) or error.reason is Reason.TENANT_NOT_READY:
                 version = None  # not the source's fault: the same source is read again once that has changed
         else:
+            if error.reason is Reason.SOURCE_NOT_FOUND or error.reason is Reason.TENANT_NOT_FOUND:
+                self._release(key)  # nobody knows how long: the tenant's renderers may go meanwhile
             status = registry.status
             if (
                 version is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 from unjucks_api import names
 from unjucks_operator.kube.child import Child
-from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, Resource
+from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, Resource
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.plan import ChildKey, ChildView, Demand, Observed, RendererView
@@ -29,10 +29,14 @@ def observe_tenant(
     uid = scope.tenant.uid
     children: dict[ChildKey, ChildView] = {}
     drifted: set[ChildKey] = set()
+    # A label alone makes nothing ours: whoever may label a pod elsewhere could otherwise hold up this tenant's deletion.
+    ours = {"", *scope.namespaces, *(child.name for child in stores[NAMESPACE].indexed(uid))}
     for resource, store in stores.items():
         if resource is CONFIG_MAP:
             continue  # outputs of jobs: not the tenant's to plan
         for child in store.indexed(uid):
+            if child.namespace not in ours:
+                continue
             key = (resource.kind, child.namespace, child.name)
             children[key] = ChildView(child.uid, child.deleting, child.annotations)
             if key == ("Secret", scope.home, names.RENDERER) and certificate_signature not in (None, child.signature):

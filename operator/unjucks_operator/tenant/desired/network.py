@@ -66,7 +66,12 @@ def build_renderer_ingress(scope: Scope) -> Manifest:
                             "namespaceSelector": {
                                 "matchLabels": {"kubernetes.io/metadata.name": scope.config.platform_namespace}
                             },
-                            "podSelector": {"matchLabels": {names.LABEL_COMPONENT: names.COMPONENT_OPERATOR}},
+                            "podSelector": {
+                                "matchLabels": {
+                                    names.LABEL_NAME: names.PART_OF,
+                                    names.LABEL_COMPONENT: names.COMPONENT_OPERATOR,
+                                }
+                            },
                         }
                     ],
                     "ports": [{"port": names.RENDERER_PORT, "protocol": "TCP"}],
