@@ -55,7 +55,15 @@ from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.storage import TemplateStorage
 
 ACTION = "RunJob"
-WAITS_FOR_RENDERER = frozenset({Reason.QUEUED, Reason.RENDERER_STARTING, Reason.RENDERER_UNAVAILABLE})
+WAITS_FOR_USER = frozenset(
+    {
+        Reason.TENANT_NOT_FOUND,
+        Reason.REGISTRY_NOT_FOUND,
+        Reason.REGISTRY_NOT_READY,
+        Reason.VARIABLES_REF_NOT_FOUND,
+    }
+)
+"""Waits that may last for days: a job keeps no renderer for itself meanwhile."""
 QUIET_SECONDS = 1.0
 """A run that ends within this time writes its status once, at the end."""
 
@@ -125,8 +133,8 @@ class JobReconciler:
         except Conflict:
             raise  # the object or its output changed meanwhile: nothing to tell, try again at once
         except (Waiting, Retryable) as error:
-            if isinstance(error, Waiting) and error.reason not in WAITS_FOR_RENDERER:
-                self._release(key)  # nobody knows how long: the tenant's renderers may go meanwhile
+            if error.reason in WAITS_FOR_USER:
+                self._release(key)
             # The run may have told its progress, so the body it began with is not the newest.
             await self._write(self._newest(key, body), compute_pending(job, error, started=None, now=self._now()))
             raise
