@@ -310,7 +310,7 @@ def read_output(found: Manifest) -> tuple[list[File], str]:
         for item in manifest.get("files", []):
             key = item["key"]
             content = data[key].encode() if key in data else base64.b64decode(binary[key])
-            files.append(File(item["path"], content, int(item["mode"], 8), item["sha256"], "unchanged"))
+            files.append(File(str(item["path"]), content, int(item["mode"], 8), str(item["sha256"]), "unchanged"))
         return files, str(manifest.get("engine", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return [], ""

@@ -181,7 +181,7 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
         )
         stages.append(Stage("release", tuple(leftovers)))
     else:
-        stages.append(Stage("namespaces", tuple(_plan_namespace_removal(observed))))
+        stages.append(Stage("namespaces", tuple(_plan_namespace_removal(scope, observed))))
         if has_database and tenant.reclaim_policy is ReclaimPolicy.DELETE:
             stages.append(Stage("data", (_plan_drop(scope),)))
     finalizers = tuple(item for item in scope.tenant.metadata.finalizers if item != names.FINALIZER_TENANT)
@@ -259,8 +259,9 @@ def _plan_drop(scope: Scope) -> Action:
     )
 
 
-def _plan_namespace_removal(observed: Observed) -> Iterable[Action]:
-    going = [key for key in observed.children if key[0] == "Namespace"]
+def _plan_namespace_removal(scope: Scope, observed: Observed) -> Iterable[Action]:
+    """The listed namespaces go. One that was taken off the list before stays as it is: locked, with its content."""
+    going = [key for key in observed.children if key[0] == "Namespace" and key[2] in scope.namespaces]
     for key in going:
         if not observed.children[key].deleting:
             yield Delete("Namespace", None, key[2], observed.children[key].uid)
