@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 BOOTSTRAP_VERSION: Final = 1
 """What this operator needs ``unjucks_ops.installation.version`` to be, at least; bootstrap.sql writes it."""
 SCRAM_ITERATIONS: Final = 4096
+_BOOTSTRAP_TRIES: Final = 4
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[0-9]{4,7}:[A-Za-z0-9+/=]{8,128}\$[A-Za-z0-9+/=]{44}:[A-Za-z0-9+/=]{44}")
 
 
@@ -136,7 +137,7 @@ async def prepare(database: Database) -> Prepared:
             )
             bootstrapped = bool(privileged) and await _needs_bootstrap(connection, database.prefix)
         if bootstrapped:
-            await bootstrap(connection, prefix=database.prefix)
+            await _bootstrap_beside_others(connection, database.prefix)
     async with database.service_tx() as connection:
         row = await connection.fetchrow(
             "SELECT id::text, prefix, version, ARRAY(SELECT unjucks_ops.installation_drift()) AS drift "
@@ -148,6 +149,17 @@ async def prepare(database: Database) -> Prepared:
         )
     report = await migrate(database)
     return Prepared(row["id"], bootstrapped, report, tuple(row["drift"]))
+
+
+async def _bootstrap_beside_others(connection: Connection, prefix: str) -> None:
+    """Bootstrap although another operator may be doing the same: of two that meet, the server lets one go on and one begin anew."""
+    for left in reversed(range(_BOOTSTRAP_TRIES)):
+        try:
+            await bootstrap(connection, prefix=prefix)
+            return
+        except errors.Unavailable:
+            if not left or connection.is_closed():
+                raise
 
 
 async def _needs_bootstrap(connection: Connection, prefix: str) -> bool:
