@@ -45,9 +45,9 @@ class Leader:
 class Workers:
     """How many objects of a kind are worked on side by side."""
 
-    tenants: AtLeastOne = 8
-    """Default 8. Setting up a tenant is some twenty requests; more workers than the API server answers only queue up
-    there."""
+    tenants: AtLeastOne = 24
+    """Default 24. Setting up a tenant is some fifteen requests in seven steps, most of it waiting for the API server; many more
+    workers than it answers at a time only queue up there."""
 
     registries: AtLeastOne = 4
     """Default 4. Each may hold a whole template set in memory."""

@@ -23,6 +23,7 @@ def observe_tenant(
     demand: tuple[int, datetime | None],
     certificate_serial: str,
     certificate_signature: str | None,
+    planned_replicas: int | None,
     now: datetime,
 ) -> Observed:
     """The facts. ``certificate_signature`` is that of the renderer's Secret after our last write, None when we did not write it."""
@@ -49,6 +50,7 @@ def observe_tenant(
         database_role=database_role,
         certificate_serial=certificate_serial,
         drifted_secrets=frozenset(drifted),
+        planned_replicas=planned_replicas,
     )
 
 

@@ -89,6 +89,8 @@ class Observed:
     certificate_serial: str = ""
     """Identifies the certificate authority in use; a certificate made by another one is replaced."""
     drifted_secrets: frozenset[ChildKey] = frozenset()
+    planned_replicas: int | None = None
+    """How many renderers this process asked for last; None when it has not yet, so that what stands is taken over."""
 
 
 def plan_tenant(scope: Scope, observed: Observed) -> Plan:
@@ -201,15 +203,17 @@ def plan_replicas(scope: Scope, observed: Observed) -> int:
     minimum = min(spec.renderers.min if spec.renderers.min is not None else tier.min, tier.max)
     maximum = max(min(spec.renderers.max if spec.renderers.max is not None else tier.max, tier.max), minimum)
     demand = observed.demand
+    # Not what the Deployment says now: that may be somebody else's edit, which is to be taken back.
+    current = observed.renderer.desired if observed.planned_replicas is None else observed.planned_replicas
     if demand.active:
         wanted = max(1, math.ceil(demand.active / scope.config.renderer.jobs_per_replica))
     elif demand.last_active and observed.now < demand.last_active + timedelta(seconds=scope.config.renderer.idle_after):
-        wanted = observed.renderer.desired
+        wanted = current
     else:
         wanted = 0
     # A single job more or less must not make pods come and go: shrink only when idle.
-    if demand.active and observed.renderer.desired > wanted:
-        wanted = observed.renderer.desired
+    if demand.active and current > wanted:
+        wanted = current
     return min(max(wanted, minimum), maximum)
 
 

@@ -18,7 +18,7 @@ from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import Conflict, InvalidSpec, OwnershipConflict
 from unjucks_operator.kube.resources import SECRET, TENANT, Resource
 from unjucks_operator.kube.store import ChildStore
-from unjucks_operator.planning import IssueCertificate, Manifest, Outcome
+from unjucks_operator.planning import Apply, IssueCertificate, Manifest, Outcome
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.tenant.desired import Scope
@@ -57,6 +57,7 @@ class TenantReconciler:
         self.database_roles: dict[str, str] = {}
         """Tenants' UIDs whose database part is known to be right, with their roles; the sweep removes what drifted."""
         self._certificates: dict[str, str] = {}
+        self._replicas: dict[str, int] = {}
 
     async def __call__(self, key: ObjectKey) -> Result:
         """One run."""
@@ -151,11 +152,16 @@ class TenantReconciler:
             demand=self._demand.of(uid),
             certificate_serial=self._authority_serial(),
             certificate_signature=self._certificates.get(uid),
+            planned_replicas=self._replicas.get(uid),
             now=self._now(),
         )
 
     def _remember(self, scope: Scope, actions: tuple[object, ...], outcome: Outcome) -> None:
         uid = scope.tenant.uid
+        if outcome.errors.get("renderers", True) is None:
+            for action in actions:
+                if isinstance(action, Apply) and action.manifest["kind"] == "Deployment":
+                    self._replicas[uid] = action.manifest["spec"]["replicas"]
         if (database := outcome.results.get("database")) is not None and database.usable:
             self.database_roles[uid] = database.role
         if (
@@ -169,6 +175,7 @@ class TenantReconciler:
     def _forget(self, uid: str) -> None:
         self.database_roles.pop(uid, None)
         self._certificates.pop(uid, None)
+        self._replicas.pop(uid, None)
         self._demand.forget(uid)
 
     def _written(self, body: Manifest) -> None:
