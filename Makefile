@@ -12,6 +12,10 @@ CLUSTER = PYTHONPATH=tests $(BIN)/python -m e2e.cluster
 PYTEST = $(BIN)/pytest
 STAGE = $(BIN)/python tests/support/stage.py
 
+# Tests with real servers depend on a machine that is sometimes busy: what failed is shown, and run once more on its own. What fails
+# twice has failed. Unit tests get no second chance.
+twice = $(PYTEST) $(1) -q || { echo "== some tests failed; once more, these alone"; $(PYTEST) $(1) -q --last-failed --last-failed-no-failures none; }
+
 ##@ Start here
 
 .PHONY: help
@@ -45,11 +49,11 @@ test-unit: $(READY) ## Unit tests, conformance and golden tests: seconds, no ser
 
 .PHONY: test-integration
 test-integration: $(READY) ## Against a real control plane, PostgreSQL, PgBouncer and renderer processes; no nodes
-	@$(PYTEST) tests/integration tests/chart -q
+	@$(call twice,tests/integration tests/chart)
 
 .PHONY: test-e2e
 test-e2e: $(READY) ## On the real cluster: pods, packets, the chart, the images
-	@$(PYTEST) tests/e2e -q
+	@$(call twice,tests/e2e)
 
 .PHONY: check
 check: $(READY) ## Format, lint, types, import rules, and that everything generated is up to date
