@@ -41,7 +41,6 @@ LABEL_TENANT: Final = f"{GROUP}/tenant"
 LABEL_TENANT_UID: Final = f"{GROUP}/tenant-uid"
 LABEL_JOB: Final = f"{GROUP}/job"
 LABEL_JOB_UID: Final = f"{GROUP}/job-uid"
-LABEL_ROLE_IN_TENANT: Final = f"{GROUP}/tenant-role"
 LABEL_CUSTOM_PREFIX: Final = f"labels.{GROUP}/"  # spec.labels of a Tenant arrive on children under this prefix only
 PART_OF: Final = "unjucks"
 MANAGED_BY: Final = "unjucks-operator"

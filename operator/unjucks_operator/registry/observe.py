@@ -15,6 +15,7 @@ from unjucks_operator.errors import Conflict, Terminal, Waiting
 from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.kube.resources import CONFIG_MAP
 from unjucks_operator.kube.store import ChildStore
+from unjucks_operator.registry.plan import INLINE
 
 ARCHIVE_KEY = "templates.tgz"
 RETRY_MISSING = 15.0
@@ -25,7 +26,7 @@ def source_version(registry: TemplateRegistry, config_maps: ChildStore) -> str:
     """The state of what the registry reads. Raises Waiting (SourceNotFound) when its ConfigMap does not exist."""
     reference = registry.spec.config_map_ref
     if reference is None:
-        return "inline"
+        return INLINE
     child = config_maps.get(registry.namespace, reference.name)
     if child is None:
         raise Waiting(

@@ -1,8 +1,9 @@
 """What is to be done for a TemplateRegistry now: one decision. Pure. Called by ``registry.reconcile``.
 
 Keep       the source was read at this state already; nothing to do
-Suspended  spec.suspend: what was served stays served
 Ingest     read, normalise and check the source in a renderer, then store it
+
+A suspended registry is not planned at all: its source is not even looked at.
 """
 
 import hashlib
@@ -21,18 +22,13 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspended:
-    """The source is not looked at."""
-
-
-@dataclass(frozen=True, slots=True)
 class Ingest:
     """The source has to be read. ``version`` is its fingerprint, remembered in status once it was dealt with."""
 
     version: str
 
 
-Decision = Keep | Suspended | Ingest
+Decision = Keep | Ingest
 
 INLINE = "inline"
 """The source version of inline files: they are a part of the spec, which the fingerprint covers."""
@@ -43,8 +39,6 @@ def plan_registry(registry: TemplateRegistry, source_version: str, *, artifact_s
 
     A registry whose artifact is missing in the store (a database restored from an older backup) is read again.
     """
-    if registry.spec.suspend:
-        return Suspended()
     version = fingerprint(registry, source_version)
     status = registry.status
     handled = (

@@ -24,7 +24,7 @@ from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.kube.resources import TEMPLATE_REGISTRY
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.registry.observe import read_source, source_version
-from unjucks_operator.registry.plan import Ingest, Keep, Suspended, fingerprint, judge, plan_registry
+from unjucks_operator.registry.plan import Ingest, Keep, fingerprint, judge, plan_registry
 from unjucks_operator.registry.status import compute_failed, compute_ingested, compute_kept
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.renderers.pool import RendererPool
@@ -103,8 +103,6 @@ class RegistryReconciler:
             case Keep():
                 if registry.status.get("observedGeneration") != registry.generation:
                     await self._write(body, compute_kept(registry, suspended=False, now=self._now()))
-            case Suspended():
-                raise AssertionError("asked before")
             case Ingest(wanted):
                 await self._ingest(key, registry, body, tenant, role, version, wanted)
 
