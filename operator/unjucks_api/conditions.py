@@ -141,6 +141,18 @@ def paused_status(status: Mapping[str, Any], *, now: datetime) -> dict[str, Any]
     return {**status, "observedGeneration": generation, "conditions": conditions}
 
 
+def unreadable_status(body: Mapping[str, Any], message: str, *, now: datetime) -> dict[str, Any]:
+    """The status of an object whose spec cannot be acted upon, with ``message`` for the reason; everything else as it was."""
+    previous = body.get("status") or {}
+    generation = int(body["metadata"].get("generation", 0))
+    conditions = [
+        Condition(ConditionType.READY, "False", Reason.INVALID_SPEC, message),
+        Condition(ConditionType.STALLED, "True", Reason.INVALID_SPEC, message),
+    ]
+    merged = merge_conditions(previous.get("conditions") or (), conditions, generation=generation, now=now)
+    return {**previous, "observedGeneration": generation, "conditions": merged}
+
+
 def find_condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any] | None:
     """The condition of that type in ``status``, or None."""
     for item in status.get("conditions") or ():

@@ -1,6 +1,6 @@
 """The assembly: makes every part of the operator and ties them together. The one module that knows all of them.
 
-    API client ─ health ─ database ─ lease ─ own secrets ─ child informers ─ event source ─ workers ─ sweep
+    API client ─ health ─ database ─ lease ─ own secrets ─ child informers ─ event source ─ workers ─ sweep ─ housekeeping
 
 Parts start in this order and stop in the opposite one (``engine.process``). No decision about objects is made here. Called by
 ``__main__``.
@@ -41,6 +41,7 @@ from unjucks_operator.engine.queue import Backoff, Lane, WorkQueue
 from unjucks_operator.engine.runner import Runner
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import OperatorError, Waiting
+from unjucks_operator.housekeeping import Housekeeper
 from unjucks_operator.job.execute import Execution
 from unjucks_operator.job.plan import Run
 from unjucks_operator.job.reconcile import JobReconciler
@@ -172,7 +173,9 @@ class App:
         )
         self.tenant_records = Tenants(self.database)
         self.gate = DatabaseGate(self.tenant_records)
-        self.storage = TemplateStorage(Artifacts(self.database), Catalogs(self.database))
+        self.ledger = Ledger(self.database)
+        self.artifacts, self.catalogs = Artifacts(self.database), Catalogs(self.database)
+        self.storage = TemplateStorage(self.artifacts, self.catalogs)
 
     def _make_stores(self) -> None:
         self.tenants, self.registries, self.jobs = ResourceStore(), ResourceStore(), ResourceStore()
@@ -268,7 +271,7 @@ class App:
             storage=self.storage,
             execution=Execution(
                 api=self.api,
-                ledger=Ledger(self.database),
+                ledger=self.ledger,
                 storage=self.storage,
                 lease=self._lease_renderer,
                 config=config,
@@ -447,6 +450,7 @@ class App:
             group.add(Piece(runner.start, self._stopper(runner)))
         add("workers", group)
         add("sweep", self._sweeper())
+        add("housekeeping", self._housekeeper())
 
     def _sweeper(self) -> Sweeper:
         return Sweeper(
@@ -460,6 +464,21 @@ class App:
             refresh_platform=self._refresh_platform,
             interval=self.config.sweep.interval,
             resync=self.config.sweep.resync,
+            clock=self.clock,
+            rng=self.rng,
+        )
+
+    def _housekeeper(self) -> Housekeeper:
+        return Housekeeper(
+            tenants=self.tenants,
+            registries=self.registries,
+            jobs=self.jobs,
+            roles=lambda: self.tenant.database_roles,
+            tiers=self.config.tiers,
+            ledger=self.ledger,
+            artifacts=self.artifacts,
+            catalogs=self.catalogs,
+            interval=self.config.sweep.housekeeping,
             clock=self.clock,
             rng=self.rng,
         )

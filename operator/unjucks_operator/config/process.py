@@ -85,6 +85,10 @@ class Sweep:
     resync: Positive = 36000.0
     """Each object is reconciled once in this time even when nothing changed, in seconds, ± 20 %. Default 10 hours."""
 
+    housekeeping: Positive = 3600.0
+    """Time between two rounds that delete records which nothing needs any more: ended runs after the tier's historyDays,
+    trees and catalogues that nothing serves, in seconds. Default 1 hour."""
+
     ghost_check: Positive = 600.0
     """Time between two comparisons of our list of objects with the server's, metadata only, in seconds. Default 10
     minutes."""

@@ -100,6 +100,9 @@ class Tier:
     """Generation jobs of one tenant that run at one time. Default 1. Further ones wait for
     their turn, without a status until then."""
 
+    history_days: AtLeastOne = 30
+    """Days for which the record of an ended run is kept after its job is gone. Default 30."""
+
     execution: Literal["Pooled", "Isolated"] = "Pooled"
     """Where jobs run that do not say: Pooled (warm renderer, fresh process) or Isolated (fresh pod: slower to start).
     Default Pooled."""
@@ -127,6 +130,7 @@ PROFESSIONAL = Tier(
     limits=ContainerLimits(max_cpu="4", max_memory="8Gi"),
     renderers=RendererRange(min=1, max=5),
     concurrent_jobs=5,
+    history_days=180,
 )
 ENTERPRISE = Tier(
     namespaces=20,
@@ -143,6 +147,7 @@ ENTERPRISE = Tier(
     limits=ContainerLimits(max_cpu="16", max_memory="32Gi"),
     renderers=RendererRange(min=2, max=20),
     concurrent_jobs=50,
+    history_days=730,
 )
 
 

@@ -7,7 +7,8 @@ again. Stored compressed, checked by its model on the way out. Called by the reg
 # ruff: noqa: S608  statements are put together from constants of this package only; every value is a parameter
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Final
 
 import orjson
@@ -47,6 +48,16 @@ class Catalogs:
             return tuple(Action.model_validate(item) for item in orjson.loads(plain))
         except (zlib.error, ValueError):
             return None
+
+    async def prune_unreferenced(self, role: str, keep: Collection[str], *, unused_for: timedelta) -> int:
+        """Deletes catalogues of trees whose digests are not in ``keep``, last put longer than ``unused_for`` ago; how many."""
+        async with self._database.tenant_tx(role) as connection:
+            tag: str = await connection.execute(
+                f"DELETE FROM unjucks.catalog WHERE tenant_id = {OWN} AND digest <> ALL ($1::text[]) "
+                "AND used_at < now() - $2::interval",
+                list(keep), unused_for,
+            )  # fmt: skip
+        return int(tag.rpartition(" ")[2])
 
 
 _PUT: Final = f"""

@@ -86,15 +86,19 @@ class JobObserved:
     """Secret key of this tenant: digests of inputs must not let anybody guess the inputs."""
 
 
-def is_finished(job: GenerationJob) -> bool:
-    """Whether the job ended at its current generation and nobody asked for another run since."""
-    status = job.status
-    ended = any(
+def has_ended(status: Mapping[str, Any]) -> bool:
+    """Whether the status tells of an end, of whatever generation."""
+    return any(
         (find_condition(status, kind) or {}).get("status") == "True"
         for kind in (ConditionType.COMPLETE, ConditionType.FAILED)
     )
+
+
+def is_finished(job: GenerationJob) -> bool:
+    """Whether the job ended at its current generation and nobody asked for another run since."""
+    status = job.status
     return (
-        ended
+        has_ended(status)
         and status.get("observedGeneration") == job.generation
         and (status.get("lastHandledRequestedAt") or "") == job.requested_at
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from unjucks_api.conditions import paused_status
+from unjucks_api.conditions import paused_status, unreadable_status
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Action
 from unjucks_api.v1alpha1.common import InvalidObjectError
@@ -34,6 +34,7 @@ from unjucks_operator.job.plan import (
     Run,
     Stop,
     delete_at,
+    has_ended,
     is_finished,
     plan_at_rest,
     plan_job,
@@ -123,6 +124,10 @@ class JobReconciler:
         try:
             job = GenerationJob.parse(body)
         except InvalidObjectError as error:
+            if not has_ended(
+                body.get("status") or {}
+            ):  # what ended well did not fail because a newer schema is stricter
+                await self._write(body, unreadable_status(body, error.message, now=self._now()))
             raise InvalidSpec(error.message) from None
         if job.paused:
             self._release(key)

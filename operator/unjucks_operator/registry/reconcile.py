@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from unjucks_api.conditions import paused_status
+from unjucks_api.conditions import paused_status, unreadable_status
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Limits
 from unjucks_api.v1alpha1.common import InvalidObjectError
@@ -74,6 +74,7 @@ class RegistryReconciler:
         try:
             registry = TemplateRegistry.parse(body)
         except InvalidObjectError as error:
+            await self._write(body, unreadable_status(body, error.message, now=self._now()))
             raise InvalidSpec(error.message) from None
         version = self._fingerprint(registry)
         try:
