@@ -35,6 +35,7 @@ UNPACKING: Final = (("apt", "apt-get"), ("dpkg", "dpkg-deb"), ("tar", "tar"))
 TESTS: Final = (
     ("postgresql", "file:/usr/lib/postgresql/*/bin/postgres"),
     ("pgbouncer", "pgbouncer"),
+    ("redis-server", "redis-server"),
     ("procps", "pgrep"),
 )
 _SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
