@@ -76,8 +76,6 @@ Decision = Done | Stop | Pause | Run
 class JobObserved:
     """Everything read before planning. ``actions`` are those of the registry's current artifact."""
 
-    now: datetime
-    tenant_uid: str
     tenant_suspended: bool
     registry: TemplateRegistry | None
     actions: tuple[Action, ...] | None

@@ -111,7 +111,8 @@ class JobReconciler:
         self._inputs_secret = inputs_secret
         self._now = now
         self._wanting: dict[ObjectKey, str] = {}
-        self._lost: dict[str, int] = {}
+        self._lost: dict[ObjectKey, tuple[str, int]] = {}
+        """How often a run (its key) lost its renderer."""
         self._changed: dict[ObjectKey, asyncio.Event] = {}
         store.subscribe(self._notice)
 
@@ -120,13 +121,13 @@ class JobReconciler:
         body = self._store.get(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._release(key)
+            self._lost.pop(key, None)
             return Result()
         try:
             job = GenerationJob.parse(body)
         except InvalidObjectError as error:
-            if not has_ended(
-                body.get("status") or {}
-            ):  # what ended well did not fail because a newer schema is stricter
+            # What ended well did not fail because a newer schema is stricter.
+            if not has_ended(body.get("status") or {}):
                 await self._write(body, unreadable_status(body, error.message, now=self._now()))
             raise InvalidSpec(error.message) from None
         if job.paused:
@@ -164,8 +165,6 @@ class JobReconciler:
         role = self._role_of(tenant)
         registry, actions = await self._observe_registry(job, role)
         observed = JobObserved(
-            now=started,
-            tenant_uid=tenant.uid,
             tenant_suspended=tenant.spec.suspend,
             registry=registry,
             actions=actions,
@@ -208,12 +207,14 @@ class JobReconciler:
         except Retryable as error:
             if error.reason is not Reason.RENDERER_LOST:
                 raise
-            lost = self._lost[run.key] = self._lost.get(run.key, 0) + 1
+            known, before = self._lost.get(key, ("", 0))
+            lost = before + 1 if known == run.key else 1
+            self._lost[key] = (run.key, lost)
             if lost <= self._config.jobs.retries:
                 raise
             given_up = Terminal(f"given up after {lost} attempts: {error.message}", reason=Reason.RETRY_LIMIT_REACHED)
             status = self._failed(job, run, progress, given_up, place_in_template)
-        self._lost.pop(run.key, None)
+        self._lost.pop(key, None)
         return await self._finish(key, self._newest(key, body), status)
 
     async def _finish(self, key: ObjectKey, body: Manifest, status: dict[str, object]) -> Result:

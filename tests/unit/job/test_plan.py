@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import TENANT_UID, job, registry
+from support.builders import job, registry
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Action, Problem
 from unjucks_operator.errors import Terminal, Waiting
@@ -25,8 +25,6 @@ SERVING = {"observedGeneration": 1, "artifact": {"digest": TREE}}
 
 def world(**kwargs: Any) -> JobObserved:
     facts: dict[str, Any] = {
-        "now": NOW,
-        "tenant_uid": TENANT_UID,
         "tenant_suspended": False,
         "registry": registry(status=SERVING),
         "actions": (ACTION,),
