@@ -18,6 +18,7 @@ ANNOTATION_RECONCILE: Final = f"{GROUP}/reconcile"  # "disabled" pauses the obje
 RECONCILE_DISABLED: Final = "disabled"
 ANNOTATION_REQUESTED_AT: Final = f"{GROUP}/requested-at"  # any new value: run again now
 ANNOTATION_APPROVAL: Final = f"{GROUP}/approval"
+ANNOTATION_APPROVED: Final = f"{GROUP}/approved"  # by the webhooks: sealed records of who approved what
 ANNOTATION_CONFIRM_DELETE: Final = f"{GROUP}/confirm-delete"
 ANNOTATION_ADOPTION_CONSENT: Final = (
     f"{GROUP}/adoption-consent"  # on a namespace, by an administrator: the tenant's name
@@ -28,6 +29,9 @@ ANNOTATION_MANIFEST_DIGEST: Final = f"{GROUP}/manifest-digest"
 ANNOTATION_RUN_KEY: Final = f"{GROUP}/run-key"
 ANNOTATION_CERT_NOT_AFTER: Final = f"{GROUP}/certificate-not-after"
 ANNOTATION_CERT_SERIAL: Final = f"{GROUP}/certificate-serial"
+ANNOTATION_CACHE_HASH: Final = f"{GROUP}/cache-password-sha256"
+ANNOTATION_CACHE_PREVIOUS_HASH: Final = f"{GROUP}/cache-previous-password-sha256"
+ANNOTATION_CACHE_ROTATED_AT: Final = f"{GROUP}/cache-rotated-at"
 ANNOTATION_SHAPE_PREFIX: Final = (
     f"{GROUP}/shape-"  # + concern; the child writer's digest of which fields it wrote (no values)
 )
@@ -49,7 +53,9 @@ MANAGED_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 COMPONENT_OPERATOR: Final = "operator"
 COMPONENT_TENANT: Final = "tenant"
 COMPONENT_RENDERER: Final = "renderer"
+COMPONENT_CACHE: Final = "cache"
 COMPONENT_OUTPUT: Final = "output"
+COMPONENT_WEBHOOKS: Final = "webhooks"
 
 # --- field managers of server-side apply, one for each concern -----------------------------------------------------------
 FIELD_MANAGER_PREFIX: Final = "unjucks-operator/"
@@ -57,6 +63,7 @@ MANAGER_TENANT: Final = FIELD_MANAGER_PREFIX + "tenant"
 MANAGER_RENDERER: Final = FIELD_MANAGER_PREFIX + "renderer"
 MANAGER_JOB: Final = FIELD_MANAGER_PREFIX + "job"
 MANAGER_REGISTRY: Final = FIELD_MANAGER_PREFIX + "registry"
+MANAGER_CACHE: Final = FIELD_MANAGER_PREFIX + "cache"
 MANAGER_STATUS: Final = FIELD_MANAGER_PREFIX + "status"
 MANAGER_PLATFORM: Final = FIELD_MANAGER_PREFIX + "platform"  # our own CA Secret, Lease
 
@@ -77,10 +84,15 @@ CLUSTER_ROLE_EDITOR: Final = "unjucks-tenant-editor"
 CLUSTER_ROLE_VIEWER: Final = "unjucks-tenant-viewer"
 CA_SECRET: Final = "unjucks-operator-ca"  # noqa: S105  the name of a Secret, not a secret
 INPUTS_SECRET: Final = "unjucks-operator-inputs"  # noqa: S105  the name of a Secret, not a secret
+WEBHOOKS: Final = "unjucks-webhooks"  # Deployment, Service, account and both webhook configurations
+WEBHOOKS_TLS_SECRET: Final = "unjucks-webhooks-tls"  # noqa: S105  the name of a Secret, not a secret
+APPROVALS_SECRET: Final = "unjucks-approvals"  # noqa: S105  the name of a Secret, not a secret
+APPROVALS_KEY: Final = "approvals.key"  # in that Secret: seals the records of approvals
 LEASE: Final = "unjucks-operator"
 RENDERER_PORT: Final = 8443
 
 DATABASE_NAME_DIGITS: Final = 12
+CACHE_NAME_DIGITS: Final = 20
 
 
 def default_namespace(tenant: str) -> str:
@@ -96,6 +108,21 @@ def shape_annotation(manager: str) -> str:
 def database_role(tenant_uid: str) -> str:
     """The opaque PostgreSQL role of a tenant: from its UID, so that a recreated Tenant of the same name is somebody else."""
     return "ut_" + hashlib.sha256(tenant_uid.encode()).hexdigest()[:DATABASE_NAME_DIGITS]
+
+
+def cache_user(tenant_uid: str) -> str:
+    """The opaque Redis user of a tenant. It starts like its database role and is longer: no server refuses a second owner there."""
+    return "ut_" + hashlib.sha256(tenant_uid.encode()).hexdigest()[:CACHE_NAME_DIGITS]
+
+
+def cache_prefix(tenant_uid: str) -> str:
+    """What every key and channel of a tenant starts with. The last character never occurs in a user's name: no prefix of another."""
+    return cache_user(tenant_uid) + ":"
+
+
+def cache_secret(tenant: str) -> str:
+    """The Secret with a tenant's credential for Redis, in its first namespace."""
+    return f"{tenant}-cache"
 
 
 def renderer_identity(tenant_uid: str) -> str:
