@@ -12,7 +12,7 @@ from unjucks_operator.kube.child import Child
 from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, Resource
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.plan import ChildKey, ChildView, Demand, Observed, RendererView
+from unjucks_operator.tenant.facts import ChildKey, ChildView, Demand, Observed, RendererView
 
 
 def observe_tenant(

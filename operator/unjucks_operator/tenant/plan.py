@@ -1,29 +1,26 @@
-"""What has to be done for a Tenant: ``plan_tenant`` (it shall exist) and ``plan_teardown`` (it is being deleted). Pure.
+"""What has to be done for a Tenant that shall exist: ``plan_tenant``. Pure. (``tenant.teardown`` plans its deletion.)
 
 Called by ``tenant.reconcile`` for every trigger: the object, a child, a dependency, the sweep. Never awaits, reads no clock.
 The order of stages is the security argument: Pod Security labels, default-deny, quota and limits exist before anything that
-could let a pod in (members' rights, the renderers); teardown takes rights and pods away before data is touched.
+could let a pod in (members' rights, the renderers).
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import chain
 
 from unjucks_api import names
 from unjucks_api.conditions import ConditionType
-from unjucks_api.v1alpha1.tenant import DatabaseMode, ReclaimPolicy
+from unjucks_api.v1alpha1.tenant import DatabaseMode
 from unjucks_operator.planning import (
     Action,
     Apply,
     Delete,
-    DropDatabase,
     EnsureDatabase,
     Hold,
     IssueCertificate,
     Plan,
-    RetireDatabase,
     SetFinalizers,
     Stage,
     manifest_key,
@@ -38,59 +35,16 @@ from unjucks_operator.tenant.desired.renderer import (
     build_deployment,
     build_service_account,
 )
+from unjucks_operator.tenant.facts import ChildKey, ChildView, Demand, Observed, RendererView
 
-ChildKey = tuple[str, str, str]
-"""(kind, namespace, name); the namespace is empty for cluster-scoped kinds."""
+__all__ = ["ChildKey", "ChildView", "Demand", "Observed", "RendererView", "plan_replicas", "plan_tenant"]
 
 DELETION_POLL = 2.0
 """Seconds between looks at a namespace or pod that is going away; the watch usually tells earlier."""
 
-_MEMBER_BINDINGS = (names.BINDING_OWNERS, names.BINDING_EDITORS, names.BINDING_VIEWERS)
 # Children that may vanish from the plan and are then deleted. Namespaces are not among them: see plan_release.
 _PRUNED_KINDS = frozenset({"RoleBinding", "NetworkPolicy", "ResourceQuota", "LimitRange"})
 _RENDERER_KINDS = frozenset({"Deployment", "Secret", "ServiceAccount"})
-
-
-@dataclass(frozen=True, slots=True)
-class ChildView:
-    """What the planner needs to know of an existing child."""
-
-    uid: str
-    deleting: bool = False
-    annotations: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RendererView:
-    """The renderer Deployment as it reports itself. ``stuck``: Kubernetes gave up on bringing its pods up."""
-
-    desired: int = 0
-    ready: int = 0
-    stuck: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Work that waits for or uses this tenant's renderers, and when the last piece of it ended."""
-
-    active: int = 0
-    last_active: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """Everything read before planning. ``database_role`` is None until the database part is known to be right."""
-
-    children: Mapping[ChildKey, ChildView]
-    now: datetime
-    renderer: RendererView = RendererView()
-    demand: Demand = Demand()
-    database_role: str | None = None
-    certificate_serial: str = ""
-    """Identifies the certificate authority in use; a certificate made by another one is replaced."""
-    drifted_secrets: frozenset[ChildKey] = frozenset()
-    planned_replicas: int | None = None
-    """How many renderers this process asked for last; None when it has not yet, so that what stands is taken over."""
 
 
 def plan_tenant(scope: Scope, observed: Observed) -> Plan:
@@ -146,50 +100,6 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
     return Plan(
         stages=_with_pruning(scope, observed, stages), requeue_after=_next_look(scope, observed, replicas, certificate)
     )
-
-
-def plan_teardown(scope: Scope, observed: Observed) -> Plan:
-    """The stages of a deletion, safe to stop and resume anywhere: rights, then pods, then data, then the finalizer.
-
-    ``Retain`` keeps the namespaces, locked (isolation stays, nobody has rights in them), and the database rows as a tombstone.
-    ``Delete`` deletes the namespaces; database rows go only with ``database.reclaimPolicy: Delete`` and the confirmation
-    annotation ``unjucks.io/confirm-delete: <name>@<date of deletion>``.
-    """
-    tenant = scope.tenant
-    keep = tenant.spec.deletion_policy is ReclaimPolicy.RETAIN
-    has_database = tenant.database_mode is not DatabaseMode.NONE
-    rights = [*_existing(observed, "RoleBinding", set(_MEMBER_BINDINGS)), *_existing(observed, "Deployment", None)]
-    pods = [key for key, view in observed.children.items() if key[0] == "Pod" and not view.deleting]
-    remaining = sorted(key[2] for key in observed.children if key[0] == "Pod")
-    stages = [
-        Stage("rights", tuple(rights)),
-        Stage(
-            "pods",
-            (
-                *(Delete("Pod", key[1], key[2], observed.children[key].uid) for key in pods),
-                *(
-                    [Hold(f"waiting for {len(remaining)} renderer pod(s) to end: {remaining[0]}", DELETION_POLL)]
-                    if remaining
-                    else []
-                ),
-            ),
-        ),
-    ]
-    if has_database:
-        stages.append(Stage("database", (RetireDatabase(scope.tenant.uid, scope.tenant.name),)))
-    if keep:
-        leftovers = chain.from_iterable(
-            _existing(observed, kind, {names.RENDERER}) for kind in ("Secret", "ServiceAccount")
-        )
-        stages.append(Stage("release", tuple(leftovers)))
-    else:
-        stages.append(Stage("namespaces", tuple(_plan_namespace_removal(scope, observed))))
-        if has_database and tenant.reclaim_policy is ReclaimPolicy.DELETE:
-            stages.append(Stage("data", (_plan_drop(scope),)))
-    finalizers = tuple(item for item in scope.tenant.metadata.finalizers if item != names.FINALIZER_TENANT)
-    if finalizers != scope.tenant.metadata.finalizers:
-        stages.append(Stage("finalizer", (SetFinalizers(finalizers),)))
-    return Plan(stages=tuple(stages))
 
 
 def plan_replicas(scope: Scope, observed: Observed) -> int:
@@ -249,34 +159,6 @@ def _plan_database(scope: Scope, observed: Observed) -> tuple[Action, ...]:
     if scope.tenant.database_mode is DatabaseMode.NONE or observed.database_role is not None:
         return ()
     return (EnsureDatabase(scope.tenant.uid, scope.tenant.name),)
-
-
-def _plan_drop(scope: Scope) -> Action:
-    deleted = (scope.tenant.metadata.deletion_timestamp or "")[:10]
-    expected = f"{scope.tenant.name}@{deleted}"
-    if scope.tenant.metadata.annotations.get(names.ANNOTATION_CONFIRM_DELETE) == expected:
-        return DropDatabase(scope.tenant.uid)
-    return Hold(
-        f"the tenant's database rows are deleted only after confirmation: kubectl annotate tenant {scope.tenant.name} "
-        f"{names.ANNOTATION_CONFIRM_DELETE}={expected} (or set spec.database.reclaimPolicy to Retain)",
-        300.0,
-    )
-
-
-def _plan_namespace_removal(scope: Scope, observed: Observed) -> Iterable[Action]:
-    """The listed namespaces go. One that was taken off the list before stays as it is: locked, with its content."""
-    going = [key for key in observed.children if key[0] == "Namespace" and key[2] in scope.namespaces]
-    for key in going:
-        if not observed.children[key].deleting:
-            yield Delete("Namespace", None, key[2], observed.children[key].uid)
-    if going:
-        yield Hold(f"waiting for namespace {going[0][2]} to be deleted", DELETION_POLL)
-
-
-def _existing(observed: Observed, kind: str, wanted: set[str] | None) -> Iterable[Delete]:
-    for key, view in observed.children.items():
-        if key[0] == kind and not view.deleting and (wanted is None or key[2] in wanted):
-            yield Delete(kind, key[1], key[2], view.uid)
 
 
 def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

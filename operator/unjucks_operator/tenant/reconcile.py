@@ -22,9 +22,11 @@ from unjucks_operator.planning import Apply, IssueCertificate, Manifest, Outcome
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.tenant.desired import Scope
+from unjucks_operator.tenant.facts import Observed
 from unjucks_operator.tenant.observe import observe_tenant
-from unjucks_operator.tenant.plan import Observed, plan_teardown, plan_tenant
+from unjucks_operator.tenant.plan import plan_tenant
 from unjucks_operator.tenant.status import compute_deleting_status, compute_status
+from unjucks_operator.tenant.teardown import plan_teardown
 
 ACTION = "ReconcileTenant"
 CONFLICT_LOOK = 30.0

@@ -14,7 +14,7 @@ from unjucks_api.v1alpha1.tenant import DatabaseMode, ReclaimPolicy
 from unjucks_operator.errors import OperatorError, OwnershipConflict, Terminal, Waiting
 from unjucks_operator.planning import Outcome, Plan
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.plan import Observed
+from unjucks_operator.tenant.facts import Observed
 
 PARTS = (
     ConditionType.NAMESPACES_READY,

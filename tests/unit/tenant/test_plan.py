@@ -27,9 +27,9 @@ from unjucks_operator.tenant.plan import (
     Observed,
     RendererView,
     plan_replicas,
-    plan_teardown,
     plan_tenant,
 )
+from unjucks_operator.tenant.teardown import plan_teardown
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 CONFIG = Config()
