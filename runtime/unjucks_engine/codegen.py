@@ -8,7 +8,6 @@ Called by ``environment``; expressions are in ``expressions``.
 
 from __future__ import annotations
 
-from ast import literal_eval
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes
@@ -20,6 +19,10 @@ from unjucks_engine.statement_code import Statements
 if TYPE_CHECKING:
     from unjucks_engine.environment import Environment
     from unjucks_engine.lexer import Lexer
+
+
+#: How many texts of unknown size are put together before the sum of their sizes is looked at.
+_MOST_PIECES = 6
 
 
 class Function:
@@ -34,6 +37,8 @@ class Function:
         #: Python names that must exist from the start.
         self.unset: list[str] = []
         self.out = "o"
+        #: Whether ``z`` counts the characters that it has written.
+        self.counts = False
         #: For callers: the number of compile-time scopes around, and the names in them that the body changes.
         self.scope_base = 0
         self.outside: set[str] = set()
@@ -68,7 +73,8 @@ class Generator(Statements, Expressions):
         self.levels: list[Level] = []
         #: Compile-time names, innermost scope last.
         self.scopes: list[dict[str, str]] = []
-        self.pending: list[tuple[str, int]] = []
+        #: Pieces of text that wait to be written together: text or the name of a local variable, and which of them.
+        self.pending: list[tuple[str, str]] = []
         self.used_slow = False
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -80,30 +86,42 @@ class Generator(Statements, Expressions):
         self.code.append(" " * self.depth + text)
         self.lines.append(self.pos)
 
-    def put(self, code: str) -> None:
-        """Appends a piece of text (code of a ``str``) to the output, later together with its neighbours."""
-        pending = self.pending
-        if code[0] in "'\"" and pending and pending[-1][0][0] in "'\"" and code[-1] in "'\"":
-            pending[-1] = (repr(literal_eval(pending[-1][0]) + literal_eval(code)), pending[-1][1])
+    def put(self, code: str, kind: str = "str") -> None:
+        """Writes a piece of text, later together with its neighbours. ``kind``: ``data`` (the text itself), ``str``,
+        ``int``, ``any`` (one of both)."""
+        if kind == "data":
+            pending = self.pending
+            if pending and pending[-1][1] == "data":
+                pending[-1] = (pending[-1][0] + code, "data")
+            else:
+                pending.append((code, "data"))
             return
-        pending.append((code, self.pos))
+        if sum(kind in ("str", "any") for _, kind in self.pending) >= _MOST_PIECES:
+            self.flush()
+        self.pending.append((code, kind))
+
+    def computed(self, name: str, code: str) -> None:
+        """``name = code`` before a piece is put."""
+        self.then(f"{name} = {code}")
+
+    def then(self, text: str) -> None:
+        """A line of code that is no output; what is waiting to be written goes on waiting."""
+        self.code.append(" " * self.depth + text)
+        self.lines.append(self.pos)
 
     def flush(self) -> None:
-        """Writes the pieces of text that are waiting."""
+        """Writes the pieces of text that are waiting, as one text."""
         pending, self.pending = self.pending, []
-        out = self.function.out
-        indent = " " * self.depth
-        if len(pending) == 1:
-            self.code.append(f"{indent}{out}.append({pending[0][0]})")
-            self.lines.append(pending[0][1])
+        function = self.function
+        if len(pending) == 1 and pending[0][1] in ("data", "str"):
+            code, kind = pending[0]
+            self.line(f"{function.out}.append({repr(code) if kind == 'data' else code})")
             return
-        self.code.append(f"{indent}{out} += (")
-        self.lines.append(pending[0][1])
-        for code, pos in pending:
-            self.code.append(f"{code},")
-            self.lines.append(pos)
-        self.code.append(")")
-        self.lines.append(pending[-1][1])
+        text = "".join([_in_format(code) if kind == "data" else f"{{{code}}}" for code, kind in pending])
+        function.counts = True
+        self.line(f"{function.out}.append(p := f'{text}')")
+        method = "written" if function.out == "o" and function.kind in ("root", "block") else "gathered"
+        self.line(f"if (z := z + len(p)) > 65536: z = rt.{method}(z)")
 
     def temp(self) -> str:
         self.function.temps += 1
@@ -239,12 +257,17 @@ class Generator(Statements, Expressions):
         elif self.pending:
             self.flush()
         self.function = outer
+        if outer.counts:
+            self.line("rt.written(z)")
         self._start(mark, [*outer.unset, *slots.values()])
 
     def _start(self, mark: int, names: list[str]) -> None:
         """Inserts the first values of names at the start of a function whose body begins at ``mark``."""
         if self.pending:
             self.flush()
+        if self.function.counts:
+            self.code.insert(mark, " " * self.depth + "z = 0")
+            self.lines.insert(mark, self.pos)
         if names:
             self.code.insert(mark, " " * self.depth + " = ".join(names) + " = U")
             self.lines.insert(mark, self.pos)
@@ -328,6 +351,12 @@ class Generator(Statements, Expressions):
             if not name:
                 raise self.fail_at("the name of a parameter must be a word", getattr(item, "pos", node.pos))
         return positional, keywords
+
+
+def _in_format(text: str) -> str:
+    """Text as it stands in an f-string between single quotes."""
+    # With a double quote in it, the text is always shown between single ones.
+    return repr('"' + text)[2:-1].replace("{", "{{").replace("}", "}}")
 
 
 _TYPE_NAMES = {"Value": "Literal", "Unary": "Neg", "Binary": "Add"}

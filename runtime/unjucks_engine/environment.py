@@ -33,8 +33,12 @@ UndefinedMode = Literal["Empty", "Error", "ErrorOnUse"]
 Profile = Literal["nunjucks", "pipeline", "cli", "v4"]
 
 _NAMESPACE: dict[str, Any] = {
-    "__builtins__": {"type": type, "str": str, "bool": bool, "list": list, "dict": dict, "len": len, "enumerate": enumerate},
+    "__builtins__": {
+        "type": type, "str": str, "int": int, "bool": bool, "list": list, "dict": dict, "len": len, "enumerate": enumerate,
+    },
     "U": U,
+    # Kinds whose truth is the same in Python.
+    "Q": frozenset((bool, str, int, type(None), type(U))),
     "INF": float("inf"),
     "Safe": Safe,
     "Macro": Macro,

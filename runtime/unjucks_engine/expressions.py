@@ -91,7 +91,7 @@ class Expressions:
         if code[1] in ("bool", "str", "int"):
             return code[0]
         name = self.temp()
-        return f"({name} if type({name} := {code[0]}) is bool else truth({name}))"
+        return f"({name} if type({name} := {code[0]}) in Q else truth({name}))"
 
     def _value(self, node: Any, lenient: bool = False) -> str:
         return self.expression(node, lenient)[0]
@@ -143,7 +143,9 @@ class Expressions:
         parts = []
         for code, kind in codes[:-1]:
             name = self.temp()
-            test = f"({name} := {code})" if kind in ("bool", "str", "int") else f"truth({name} := {code})"
+            test = (
+                f"({name} := {code})" if kind in ("bool", "str", "int") else self._truth((f"({name} := {code})", kind))
+            )
             parts.append(f"{name} if {'not ' if op == '&&' else ''}{test} else ")
         return "(" + "".join(parts) + codes[-1][0] + ")", "any"
 

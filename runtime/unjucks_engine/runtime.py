@@ -121,7 +121,8 @@ class Render:
     """One render: what is left of its budgets, and the environment it belongs to."""
 
     __slots__ = (
-        "_check_at", "_deadline", "_includes", "_left", "_random", "_scratch", "autoescape", "compat", "copied", "depth", "emit",
+        "_check_at", "_deadline", "_includes", "_left", "_random", "_scratch", "_text",
+        "autoescape", "compat", "copied", "depth", "emit",
         "env",
         "filters", "joining", "limits", "matches", "tests", "undefined",
     )  # fmt: skip
@@ -133,6 +134,8 @@ class Render:
         self._left = limits.work
         self._check_at = max(0, limits.work - _CLOCK_EVERY)
         self._scratch = limits.scratch
+        #: Characters that may be written to buffers, those included that are thrown away or become part of a text.
+        self._text = limits.output + limits.scratch // 2
         self._deadline = time.monotonic() + limits.wall_seconds
         self._random: random.Random | None = None
         self._includes = 0
@@ -172,6 +175,20 @@ class Render:
             self._scratch -= size
             if self._scratch < 0:
                 raise LimitExceeded("scratch", "the template makes too much text")
+
+    def written(self, size: int) -> int:
+        """Takes output from the text that may be written. Returns 0, the new count."""
+        self._text -= size
+        if self._text < 0:
+            raise LimitExceeded("output", "the template writes too much text")
+        return 0
+
+    def gathered(self, size: int) -> int:
+        """As ``written``, for text in the buffer of a macro or of a captured body."""
+        self._text -= size
+        if self._text < 0:
+            raise LimitExceeded("scratch", "the template makes too much text")
+        return 0
 
     def change(self) -> None:
         """Announces that a list or object is about to be changed in place."""

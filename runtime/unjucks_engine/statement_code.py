@@ -29,11 +29,13 @@ class Statements:
         scopes: list[dict[str, str]]
         depth: int
         pos: int
-        pending: list[tuple[str, int]]
+        pending: list[tuple[str, str]]
         has_extends: bool
 
         def line(self, text: str) -> None: ...
-        def put(self, code: str) -> None: ...
+        def put(self, code: str, kind: str = "str") -> None: ...
+        def computed(self, name: str, code: str) -> None: ...
+        def then(self, code: str) -> None: ...
         def flush(self) -> None: ...
         def temp(self) -> str: ...
         def fresh(self, prefix: str) -> str: ...
@@ -74,23 +76,50 @@ class Statements:
             self.pos = item.pos if not isinstance(item, nodes.Data) else node.pos
             if isinstance(item, nodes.Data):
                 if item.value:
-                    self.put(repr(item.value))
+                    self.put(item.value, "data")
                 continue
             self._print(item, node.pos)
 
     def _print(self, item: Any, pos: int) -> None:
-        code = self._shown(item, pos)
-        self.put(code)
+        """Puts the text of an output, in steps: as ``_shown``, which is one expression."""
+        code, kind = self.expression(item)
+        if kind == "int":
+            name = code if code.isidentifier() else self.temp()
+            if name != code:
+                self.pos = item.pos
+                self.computed(name, code)
+            self.put(name, "int")
+            return
+        name = self.temp()
+        shown = "str"
+        self.pos = item.pos
+        if self.env.throw_on_undefined or (self.env.undefined != "Empty" and kind == "any"):
+            self.computed(name, self._checked(code, kind, item, pos))
+        elif kind == "str":
+            self.computed(name, f"emit(rt, {code})" if self.env.autoescape else code)
+        else:
+            self.computed(name, code)
+            if self.env.autoescape:
+                test = f"(T := type({name})) is not int and (T is not str or not {name}.isalnum())"
+                shown = "any"
+            elif type(item) is nodes.FunCall:
+                self.computed(
+                    name, f"{name}.val if type({name}) is Safe else {name} if type({name}) is str else emit(rt, {name})"
+                )
+                test = ""
+            else:
+                test = f"(T := type({name})) is not str and T is not int"
+                shown = "any"
+            if test:
+                self.then(f"if {test}: {name} = emit(rt, {name})")
+        self.put(name, shown)
 
     def _shown(self, item: Any, pos: int) -> str:
         """Code for the text of an output."""
         code, kind = self.expression(item)
         self.pos = item.pos
-        if self.env.throw_on_undefined:
-            self.pos = pos
-            return f"emit(rt, defined({code}))"
-        if self.env.undefined != "Empty" and kind == "any":
-            return f"emit(rt, printable({code}, {plain_name(item)!r}))"
+        if self.env.throw_on_undefined or (self.env.undefined != "Empty" and kind == "any"):
+            return self._checked(code, kind, item, pos)
         if kind == "str" and not self.env.autoescape:
             return code
         if kind == "int":
@@ -101,6 +130,13 @@ class Statements:
         if type(item) is nodes.FunCall:
             return f"({name}.val if type({name} := {code}) is Safe else {name} if type({name}) is str else emit(rt, {name}))"
         return f"({name} if type({name} := {code}) is str else emit(rt, {name}))"
+
+    def _checked(self, code: str, kind: str, item: Any, pos: int) -> str:
+        """Code for the text of an output that must not be undefined."""
+        if self.env.throw_on_undefined:
+            self.pos = pos
+            return f"emit(rt, defined({code}))"
+        return f"emit(rt, printable({code}, {plain_name(item)!r}))"
 
     def capture(self, node: nodes.Capture) -> str:
         """A body written into a buffer of its own; returns code for its text."""
@@ -154,7 +190,9 @@ class Statements:
         piece = self._inline_if(node)
         if piece is not None:
             self.pos = node.pos
-            self.put(piece[0])
+            name = self.temp()
+            self.computed(name, piece[0])
+            self.put(name)
             return
         word = "if"
         current: Any = node

@@ -19,13 +19,10 @@ Value = Any
 MAX_SAFE: Final = 9007199254740992
 
 
-class Undefined:
-    """The type of ``U``, JavaScript's ``undefined``. One instance, falsy."""
+class Undefined(tuple[()]):
+    """The type of ``U``, JavaScript's ``undefined``. One instance. An empty tuple, because that is false without a call."""
 
     __slots__ = ()
-
-    def __bool__(self) -> bool:
-        return False
 
     def __repr__(self) -> str:
         return "undefined"
@@ -178,11 +175,13 @@ def plain(data: dict[str, Any], limits: Limits) -> bool:
         text = _dumps(data, None, _STRICT)
     except (TypeError, RecursionError):
         return False
-    if len(text) > limits.data_items or b".0," in text or b".0}" in text or b".0]" in text:
+    if len(text) > limits.data_items or _WHOLE.search(text) is not None:
         return False
     return bool(text.isascii()) or not text.translate(None, _UP_TO_FFFF)
 
 
+#: The end of a float without a fraction.
+_WHOLE = re.compile(rb"\.0[,}\]]")
 #: Bytes of UTF-8 that do not start a character above U+FFFF.
 _UP_TO_FFFF = bytes(range(0xF0))
 
