@@ -69,7 +69,20 @@ def template(**fields: object) -> Body:
     return job(template={"generator": "api", "action": "crud", **fields})
 
 
+def egress(**rule: object) -> Body:
+    """A Tenant's spec with one destination."""
+    return {"network": {"egressTo": [{"ports": [443], **rule}]}}
+
+
 _LONG = "a" * 64
+_NOT_CANONICAL = (
+    "an address range is its first address and its length, in the shortest spelling: 203.0.113.0/24, 198.51.100.7/32, "
+    "2001:db8::/32; not with host bits, leading zeros or an IPv4 address inside IPv6"
+)
+_NEVER_OPEN = (
+    "this range is never open to tenants: it is loopback, link-local, a metadata service, multicast, reserved or a tunnel; "
+    "name addresses outside of the cluster"
+)
 
 CEL_PAIRS: Final = (
     Pair(
@@ -103,6 +116,70 @@ CEL_PAIRS: Final = (
             "nor starts with kube- or openshift-",
         )
         for word in ("default", "unjucks-system", "kube-system", "kube-anything", "openshift-monitoring")
+    ),
+    *(
+        Pair(
+            f"tenant-egress-spelling-{number}",
+            "Tenant",
+            egress(cidr=good),
+            egress(cidr=bad),
+            "spec.network.egressTo[0].cidr",
+            _NOT_CANONICAL,
+        )
+        for number, (good, bad) in enumerate(
+            (
+                ("203.0.113.0/24", "203.0.113.7/24"),
+                ("203.0.113.7/32", "203.0.113.7"),
+                ("203.0.113.0/24", "203.0.113.000/24"),
+                ("203.0.113.0/24", "0xcb.0.113.0/24"),
+                ("198.51.100.0/24", "::ffff:198.51.100.0/120"),
+                ("198.51.100.0/24", "::ffff:c633:6400/120"),
+                ("2001:db8::/32", "2001:DB8::/32"),
+                ("2001:db8::/32", "2001:db8:0::/32"),
+                ("2001:db8::/32", "2001:db8::1/32"),
+                ("2001:db8:1::/48", "2001:db8:1::%eth0/48"),
+                ("0.0.0.0/0", "0.0.0.0/00"),
+            )
+        )
+    ),
+    *(
+        Pair(
+            f"tenant-egress-never-{number}",
+            "Tenant",
+            egress(cidr=good),
+            egress(cidr=bad),
+            "spec.network.egressTo[0].cidr",
+            _NEVER_OPEN,
+        )
+        for number, (good, bad) in enumerate(
+            (
+                ("128.0.0.0/1", "169.254.169.254/32"),
+                ("168.0.0.0/7", "169.254.0.0/16"),
+                ("126.0.0.0/7", "127.0.0.1/32"),
+                ("128.0.0.0/1", "224.0.0.0/4"),
+                ("100.100.100.201/32", "100.100.100.200/32"),
+                ("::/0", "::/96"),
+                ("fd00:ec1::/32", "fd00:ec2::254/128"),
+                ("2000::/3", "fe80::/10"),
+                ("2000::/3", "2002:a9fe:a9fe::/48"),
+            )
+        )
+    ),
+    Pair(
+        "tenant-egress-one-destination",
+        "Tenant",
+        egress(cidr="203.0.113.0/24"),
+        egress(cidr="203.0.113.0/24", namespace="acme-build"),
+        "spec.network.egressTo[0]",
+        "a destination is either a cidr or a namespace: write one of the two",
+    ),
+    Pair(
+        "tenant-egress-some-destination",
+        "Tenant",
+        egress(namespace="acme-build"),
+        egress(),
+        "spec.network.egressTo[0]",
+        "a destination is either a cidr or a namespace: write one of the two",
     ),
     Pair(
         "tenant-member-namespace-needed",
@@ -481,6 +558,13 @@ FULL: Final[Mapping[str, Body]] = {
             "viewers": [{"kind": "ServiceAccount", "name": "ci", "namespace": "acme-build"}],
         },
         "quota": {"cpu": "4", "memory": "8Gi", "jobs": {"concurrent": 5}},
+        "network": {
+            "ingressFrom": [{"namespace": "ingress-nginx", "ports": [8080], "protocol": "TCP"}],
+            "egressTo": [
+                {"cidr": "203.0.113.0/24", "ports": [443]},
+                {"namespace": "acme-legacy", "ports": [53], "protocol": "UDP"},
+            ],
+        },
         "database": {"mode": "Shared", "reclaimPolicy": "Retain"},
         "renderers": {"min": 0, "max": 5, "execution": "Pooled"},
         "labels": {"team": "platform"},

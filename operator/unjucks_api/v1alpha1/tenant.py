@@ -32,6 +32,7 @@ from unjucks_api.v1alpha1.common import (
     Suspend,
     Word,
 )
+from unjucks_api.v1alpha1.tenant_network import IsolationStatus, Network
 
 MAX_NAME = 63 - len(names.default_namespace(""))
 RESERVED_NAMESPACES = ("default", names.PLATFORM_NAMESPACE)
@@ -256,6 +257,9 @@ class TenantSpec(Ruled):
         default=Members(), description="People and programs that belong to the tenant, in three roles."
     )
     quota: Quota = Field(default=Quota(), description="Limits that lower what the tier allows.")
+    network: Network = Field(
+        default=Network(), description="What may come in and go out, beyond the cluster's DNS. Absent: nothing."
+    )
     database: Database = Field(
         default=Database(), description="Where the tenant's records are kept, and what becomes of them."
     )
@@ -365,6 +369,9 @@ class TenantStatus(Model):
     database: DatabaseStatus | None = Field(default=None, description="The tenant's database identity as it is.")
     renderers: RenderersStatus | None = Field(default=None, description="The tenant's renderers as they are.")
     usage: TenantUsage | None = Field(default=None, description="What the tenant uses.")
+    isolation: IsolationStatus | None = Field(
+        default=None, description="What was tried to prove the isolation, and what came of it."
+    )
     deletion: DeletionStatus | None = Field(
         default=None, description="How far a deletion is. Absent while there is none."
     )
