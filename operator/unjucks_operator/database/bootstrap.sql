@@ -27,6 +27,7 @@ DECLARE
     kind text;
     role_name text;
     marker text;
+    item record;
     me record;
 BEGIN
     IF current_setting('server_version_num')::int < 150000 THEN
@@ -56,15 +57,30 @@ BEGIN
             RAISE EXCEPTION 'a role % exists and was not made for Unjucks Operator', role_name
                 USING HINT = 'Choose another prefix (setting unjucks.prefix), or remove that role.', ERRCODE = '42710';
         END IF;
-        EXECUTE format('ALTER ROLE %I NOLOGIN NOCREATEDB %s %s', role_name,
-            CASE kind WHEN 'provisioner' THEN 'CREATEROLE' ELSE 'NOCREATEROLE' END,
-            CASE kind WHEN 'service' THEN 'NOINHERIT' ELSE 'INHERIT' END);
+        -- Only when it must: two sessions that change the same role at once get an internal error, and this is before the locks.
+        IF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = role_name AND (r.rolcanlogin OR r.rolcreatedb
+                       OR r.rolcreaterole <> (kind = 'provisioner') OR r.rolinherit <> (kind <> 'service'))) THEN
+            EXECUTE format('ALTER ROLE %I NOLOGIN NOCREATEDB %s %s', role_name,
+                CASE kind WHEN 'provisioner' THEN 'CREATEROLE' ELSE 'NOCREATEROLE' END,
+                CASE kind WHEN 'service' THEN 'NOINHERIT' ELSE 'INHERIT' END);
+        END IF;
         IF NOT me.rolsuper THEN
             -- An administrator who is no superuser acts through these two, for this transaction only (undone at the end).
             IF kind IN ('provisioner', 'owner') THEN
                 EXECUTE format('GRANT %I TO %I', role_name, current_user);
             END IF;
         END IF;
+    END LOOP;
+    -- Everybody takes locks in this order: the record of migrations, (tables of tenants' rows,) unjucks_ops. An operator that migrates
+    -- or sets row security holds the first while it reads the others; taking the first last would be a deadlock with it.
+    FOR item IN SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) AS owner,
+                       CASE c.relname WHEN 'tenant' THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END AS mode
+                  FROM (VALUES (1, 'unjucks', 'schema_migration'), (2, 'unjucks_ops', 'installation'), (3, 'unjucks_ops', 'tenant')) w(place, s, t)
+                  JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t
+                 WHERE pg_get_userbyid(c.relowner) IN (prefix || '_owner', prefix || '_provisioner') ORDER BY w.place LOOP
+        PERFORM set_config('role', item.owner, true);
+        EXECUTE format('LOCK TABLE %I.%I IN %s MODE', item.nspname, item.relname, item.mode);
+        PERFORM set_config('role', 'none', true);
     END LOOP;
     EXECUTE format('GRANT %I TO %I WITH ADMIN OPTION', prefix || '_tenants', prefix || '_provisioner');
     EXECUTE format('GRANT %I TO %I', prefix || '_reaper', prefix || '_service');
@@ -283,14 +299,14 @@ BEGIN
     END IF;
     SELECT i.prefix INTO STRICT prefix FROM unjucks_ops.installation i;
     marker := 'unjucks:' || prefix || ':' || p_uid;
-    BEGIN
-        INSERT INTO unjucks_ops.tenant (tenant_id, name, role_name) VALUES (p_uid, p_name, tenant_role) ON CONFLICT (tenant_id) DO NOTHING;
-        fresh := FOUND;
-    EXCEPTION WHEN unique_violation THEN
-        RAISE EXCEPTION 'the role % already belongs to another tenant', tenant_role USING ERRCODE = 'UJ002';
-    END;
+    -- Without naming a constraint: of two operators at once the second must wait at the role's name as well as at the UID, not fail.
+    INSERT INTO unjucks_ops.tenant (tenant_id, name, role_name) VALUES (p_uid, p_name, tenant_role) ON CONFLICT DO NOTHING;
+    fresh := FOUND;
     -- The row is the lock of everything below; a second operator waits here.
-    SELECT t.state INTO STRICT state_now FROM unjucks_ops.tenant t WHERE t.tenant_id = p_uid FOR UPDATE;
+    SELECT t.state INTO state_now FROM unjucks_ops.tenant t WHERE t.tenant_id = p_uid FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the role % already belongs to another tenant', tenant_role USING ERRCODE = 'UJ002';
+    END IF;
     IF NOT fresh THEN
         SELECT r.drift INTO STRICT before FROM unjucks_ops.tenant_report(p_uid) r;
     END IF;
@@ -392,8 +408,11 @@ BEGIN
     END IF;
     SELECT i.prefix INTO STRICT prefix FROM unjucks_ops.installation i;
     INSERT INTO unjucks_ops.tenant (tenant_id, name, role_name, state, retired_at)
-        VALUES (p_uid, coalesce(nullif(left(p_name, 253), ''), '(never set up)'), tenant_role, 'tombstone', now()) ON CONFLICT (tenant_id) DO NOTHING;
-    SELECT t.* INTO STRICT known FROM unjucks_ops.tenant t WHERE t.tenant_id = p_uid FOR UPDATE;
+        VALUES (p_uid, coalesce(nullif(left(p_name, 253), ''), '(never set up)'), tenant_role, 'tombstone', now()) ON CONFLICT DO NOTHING;
+    SELECT t.* INTO known FROM unjucks_ops.tenant t WHERE t.tenant_id = p_uid FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the role % already belongs to another tenant', tenant_role USING ERRCODE = 'UJ002';
+    END IF;
     IF known.state = 'active' THEN
         UPDATE unjucks_ops.tenant t SET state = 'tombstone', retired_at = now() WHERE t.tenant_id = p_uid;
     END IF;

@@ -12,6 +12,8 @@ DECLARE
     item record;
     target name;
 BEGIN
+    -- At once and in the order in which the reaper takes them (tenants.py), so that the two never wait for each other in a circle.
+    LOCK TABLE unjucks.generation_run, unjucks.catalog, unjucks.artifact IN ACCESS EXCLUSIVE MODE;
     FOR item IN SELECT p.polname, c.oid::regclass AS target FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
                  WHERE c.relnamespace = 'unjucks'::regnamespace LOOP
         EXECUTE format('DROP POLICY %I ON %s', item.polname, item.target);

@@ -145,8 +145,9 @@ class Tenants:
                     break
         async with self._database.service_tx("reaper") as connection:
             # A statement that began before the retirement may have written after our last look. This lock waits for it (a
-            # writer has its table lock before its snapshot), and keeps other writers waiting for a moment only.
-            await connection.execute(f"LOCK TABLE {', '.join(_TABLES)} IN SHARE MODE")
+            # writer has its table lock before its snapshot), and keeps other writers waiting for a moment only. Also other drops:
+            # with SHARE two of them would both get the lock, and then each wait for the other before it deletes.
+            await connection.execute(f"LOCK TABLE {', '.join(_TABLES)} IN SHARE ROW EXCLUSIVE MODE")
             for statement in _REAP:
                 removed += _rows(await connection.execute(statement, identity, None))
         async with self._database.service_tx() as connection:

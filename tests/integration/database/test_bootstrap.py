@@ -14,6 +14,7 @@ from support.database import ReadyDatabase, bare_database, new_uid
 from support.postgres import PostgresServer
 from unjucks_operator import errors
 from unjucks_operator.database.bootstrap import bootstrap, prepare, scram_verifier
+from unjucks_operator.database.migrate import apply_security, security_sql
 from unjucks_operator.database.tenants import Tenants
 
 pytestmark = pytest.mark.integration
@@ -168,6 +169,53 @@ async def test_one_privileged_dsn_is_enough(bare: ReadyDatabase) -> None:
             # Even with a superuser's DSN the operator works without a superuser's rights.
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute("SELECT * FROM pg_authid")
+
+
+async def waits_for_a_lock(ready: ReadyDatabase, task: asyncio.Task[None]) -> None:
+    """Return once a session of this database waits for a lock; fails when ``task`` ends without having waited."""
+    async with ready.as_admin() as admin:
+        while not await admin.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+        ):
+            assert not task.done(), f"nothing kept it waiting: {task}"
+            await asyncio.sleep(0.01)
+
+
+async def test_a_bootstrap_waits_for_an_operator_that_sets_row_security(unjucks_database: ReadyDatabase) -> None:
+    """Both need the record of migrations and the table of tenants: taken in two orders that would be a deadlock."""
+    async with unjucks_database.open() as database, unjucks_database.as_admin() as admin:
+        async with database.service_tx("owner") as migrating:
+            await migrating.execute("LOCK TABLE unjucks.schema_migration IN SHARE ROW EXCLUSIVE MODE")
+            again = asyncio.create_task(bootstrap(admin, prefix=unjucks_database.prefix))
+            await waits_for_a_lock(unjucks_database, again)
+            await migrating.execute(security_sql())
+            assert not again.done()
+        await again
+        assert (await prepare(database)).drift == ()
+
+
+async def test_a_bootstrap_beside_tenants_at_work(unjucks_database: ReadyDatabase) -> None:
+    """An upgrade: the administrator's step runs while operators make, retire and drop tenants; nobody fails."""
+
+    async def lives(tenants: Tenants) -> None:
+        for _ in range(4):
+            uid = new_uid()
+            assert (await tenants.ensure(uid, "acme")).usable
+            await tenants.retire(uid)
+            await tenants.drop(uid)
+
+    async def upgrades() -> None:
+        for _ in range(4):
+            async with unjucks_database.as_admin() as admin:
+                await bootstrap(admin, prefix=unjucks_database.prefix)
+            await apply_security(database, record=True, force=True)
+
+    async with unjucks_database.open() as database:
+        tenants = Tenants(database)
+        await asyncio.gather(upgrades(), upgrades(), *(lives(tenants) for _ in range(3)))
+        assert await tenants.orphans() == {}
+        assert all(state.healthy for state in (await tenants.sweep()).values())
+        assert (await prepare(database)).drift == ()
 
 
 async def test_owner_of_the_database_with_createrole_is_enough(bare: ReadyDatabase) -> None:

@@ -106,6 +106,57 @@ async def test_two_operators_repair_the_same_tenants_at_once(unjucks_database: R
         assert all(state.healthy for state in (await sweep_of(Tenants(one), *uids)).values())
 
 
+async def test_many_operators_ensure_one_tenant_at_once(unjucks_database: ReadyDatabase) -> None:
+    """Callers that start together and not one after the other, so that they meet inside of the INSERT."""
+    connections = [await asyncpg.connect(unjucks_database.dsn) for _ in range(8)]
+    try:
+        for _ in range(25):
+            uid = new_uid()
+            results = await asyncio.gather(
+                *(each.fetchrow("SELECT * FROM unjucks_ops.ensure_tenant($1, 'acme')", uid) for each in connections)
+            )
+            assert [(row["role_name"], row["state"], row["remaining"]) for row in results if row] == [
+                (database_role(uid), "active", [])
+            ] * len(connections)
+            assert sum(bool(row["repaired"]) for row in results if row) == 1
+    finally:
+        for each in connections:
+            await each.close()
+
+
+async def test_ensure_retire_and_drop_of_the_same_tenants_at_once(unjucks_database: ReadyDatabase) -> None:
+    """Two operators that overlap for a moment. Whoever is first, the end is the same: retired, or dropped, and never active again."""
+    async with unjucks_database.open() as one, unjucks_database.open() as two:
+        uids = [new_uid() for _ in range(8)]
+        await asyncio.gather(
+            *(
+                step
+                for number, uid in enumerate(uids)
+                for step in (
+                    Tenants(one).ensure(uid, f"tenant-{number}"),
+                    Tenants(two).retire(uid, f"tenant-{number}"),
+                    Tenants(two).ensure(uid, f"tenant-{number}"),
+                )
+            )
+        )
+        states = await sweep_of(Tenants(one), *uids)
+        assert {(state.state, state.healthy) for state in states.values()} == {(TenantState.TOMBSTONE, True)}
+        await asyncio.gather(
+            *(
+                step
+                for uid in uids
+                for step in (
+                    Tenants(one).drop(uid),
+                    Tenants(two).drop(uid),
+                    Tenants(one).retire(uid),
+                    Tenants(two).sweep(),
+                )
+            )
+        )
+        states = await sweep_of(Tenants(one), *uids)
+    assert {(state.state, state.healthy) for state in states.values()} == {(TenantState.DROPPED, True)}
+
+
 async def test_names_that_no_tenant_can_have_are_refused(database: Database) -> None:
     tenants = Tenants(database)
     before = await tenants.sweep()
