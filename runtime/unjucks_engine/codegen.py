@@ -37,6 +37,8 @@ class Function:
         #: Python names that must exist from the start.
         self.unset: list[str] = []
         self.out = "o"
+        #: Whether it has a buffer of its own, or reaches the one it was given.
+        self.writes = False
         #: Whether ``z`` counts the characters that it has written.
         self.counts = False
         #: For callers: the number of compile-time scopes around, and the names in them that the body changes.
@@ -109,17 +111,25 @@ class Generator(Statements, Expressions):
         self.code.append(" " * self.depth + text)
         self.lines.append(self.pos)
 
-    def flush(self) -> None:
-        """Writes the pieces of text that are waiting, as one text."""
+    def taken(self) -> str:
+        """Code for the pieces of text that are waiting, which are put together."""
         pending, self.pending = self.pending, []
-        function = self.function
         if len(pending) == 1 and pending[0][1] in ("data", "str"):
             code, kind = pending[0]
-            self.line(f"{function.out}.append({repr(code) if kind == 'data' else code})")
-            return
+            return repr(code) if kind == "data" else code
         text = "".join([_in_format(code) if kind == "data" else f"{{{code}}}" for code, kind in pending])
+        return f"f'{text}'"
+
+    def flush(self) -> None:
+        """Writes the pieces of text that are waiting, as one text."""
+        function = self.function
+        function.writes = True
+        text = self.taken()
+        if text[0] != "f":
+            self.line(f"{function.out}.append({text})")
+            return
         function.counts = True
-        self.line(f"{function.out}.append(p := f'{text}')")
+        self.line(f"{function.out}.append(p := {text})")
         method = "written" if function.out == "o" and function.kind in ("root", "block") else "gathered"
         self.line(f"if (z := z + len(p)) > 65536: z = rt.{method}(z)")
 
@@ -265,6 +275,9 @@ class Generator(Statements, Expressions):
         """Inserts the first values of names at the start of a function whose body begins at ``mark``."""
         if self.pending:
             self.flush()
+        if self.function.writes and self.function.kind in ("macro", "caller"):
+            self.code.insert(mark, " " * self.depth + "o = []")
+            self.lines.insert(mark, self.pos)
         if self.function.counts:
             self.code.insert(mark, " " * self.depth + "z = 0")
             self.lines.insert(mark, self.pos)
@@ -286,7 +299,6 @@ class Generator(Statements, Expressions):
         self.scopes = [*scopes, {}] if is_caller else [{}]
         function.scope_base = len(self.scopes) - 1
         self.depth = depth + 1
-        self.line("o = []")
         shared = not outer.local and outer.part.has_caller
         if shared:
             self.line("nonlocal F")
@@ -306,8 +318,12 @@ class Generator(Statements, Expressions):
             self._frame_keywords(positional, args, keywords)
         self.body(node.body)
         if shared:
-            self.line("F = G")
-        self.line("return Safe(rt.joined(o))")
+            self.then("F = G")
+        if function.writes:
+            self.line("return Safe(rt.joined(o))")
+        else:
+            text = self.taken() if self.pending else "''"
+            self.line(f"return Safe(rt.one_text({text}))")
         self._start(mark, [*function.unset, *slots.values()])
         if function.outside:
             self.code.insert(mark, " " * self.depth + f"nonlocal {', '.join(sorted(function.outside))}")

@@ -7,7 +7,7 @@ compiled templates are only ever added.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from unjucks_engine import helpers, nodes, ops
@@ -119,7 +119,7 @@ class Environment:
 
         Raises ``TemplateError`` or one of its kinds. Halves of surrogate pairs that stand alone become U+FFFD.
         """
-        return well_formed(self._run(lambda: self._entry(name), context))
+        return well_formed(self._run(self._entry, (name,), context))
 
     def render_string(self, source: str, context: Mapping[str, Any] | None = None, name: str = "") -> str:
         """The text of a source that is not one of the templates; it can include them."""
@@ -127,19 +127,26 @@ class Environment:
 
     def render_units(self, source: str, context: Mapping[str, Any] | None = None, name: str = "") -> str:
         """As ``render_string``, but lone halves of surrogate pairs stay."""
-        return joined(self._run(lambda: self.compile(source, name or None), context))
+        return joined(self._run(self.compile, (source, name or None), context))
 
     def render_entry_units(self, name: str, context: Mapping[str, Any] | None = None) -> str:
         """As ``render``, but lone halves of surrogate pairs stay."""
-        return joined(self._run(lambda: self._entry(name), context))
+        return joined(self._run(self._entry, (name,), context))
 
     def check(self, name: str) -> None:
         """Parses and compiles a template without running it; raises with the place if that fails."""
-        self._guard(lambda: self._entry(name))
+        self._checked(self._entry, name)
 
     def check_string(self, source: str, name: str = "") -> None:
         """As ``check``, for a source that is not one of the templates."""
-        self._guard(lambda: self.compile(source, name or None))
+        self._checked(self.compile, source, name or None)
+
+    def _checked(self, load: Callable[..., Template], *args: Any) -> None:
+        try:
+            load(*args)
+        except Exception as error:
+            failure = self._failure(error)
+            raise failure from failure.__cause__
 
     # -- loading -----------------------------------------------------------------------------------------------------
 
@@ -228,9 +235,9 @@ class Environment:
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    def _run(self, load: Any, context: Mapping[str, Any] | None) -> str:
-        def work() -> str:
-            template = load()
+    def _run(self, load: Callable[..., Template], args: tuple[Any, ...], context: Mapping[str, Any] | None) -> str:
+        try:
+            template = load(*args)
             data = dict(context or {})
             out: list[str] | None = None
             if not template.changes and plain(data, self.limits):
@@ -245,8 +252,9 @@ class Environment:
             if size > self.limits.output:
                 raise LimitExceeded("output", f"the output has {size} characters")
             return "".join(out)
-
-        return str(self._guard(work))
+        except BaseException as error:
+            failure = self._failure(error)
+            raise failure from failure.__cause__
 
     def _attempt(self, template: Template, data: dict[str, Any], copied: bool) -> list[str]:
         """One run of a template. Without a copy of the data it ends with ``NeedCopy`` before it would change any."""
@@ -256,27 +264,24 @@ class Environment:
         template.root(rt, Context({**self.globals, **data}, template.blocks), Frame(None, False, True), out)
         return out
 
-    def _guard(self, work: Any) -> Any:
-        try:
-            return work()
-        except TemplateError as error:
-            self._locate(error, error.__traceback__)
-            raise
-        except NeedCopy as error:
-            raise self._locate(
-                TemplateError("internal error: a value of no known kind"), error.__traceback__
-            ) from error
-        except RecursionError as error:
-            raise self._locate(
-                LimitExceeded("macro_depth", "the template nests too deeply"), error.__traceback__
-            ) from None
-        except MemoryError as error:
-            raise self._locate(
-                LimitExceeded("scratch", "the template needs too much memory"), error.__traceback__
-            ) from None
-        except Exception as error:
-            wrapped = TemplateError(f"internal error: {type(error).__name__}: {error}")
-            raise self._locate(wrapped, error.__traceback__) from error
+    def _failure(self, error: BaseException) -> BaseException:
+        """The error that a user gets for one that ended a run: of the engine's own kinds, with its place."""
+        shown: TemplateError
+        if isinstance(error, TemplateError):
+            shown = error
+        elif isinstance(error, NeedCopy):
+            shown = TemplateError("internal error: a value of no known kind")
+            shown.__cause__ = error
+        elif isinstance(error, RecursionError):
+            shown = LimitExceeded("macro_depth", "the template nests too deeply")
+        elif isinstance(error, MemoryError):
+            shown = LimitExceeded("scratch", "the template needs too much memory")
+        elif isinstance(error, Exception):
+            shown = TemplateError(f"internal error: {type(error).__name__}: {error}")
+            shown.__cause__ = error
+        else:
+            return error
+        return self._locate(shown, error.__traceback__)
 
     def _locate(self, error: TemplateError, traceback: TracebackType | None) -> TemplateError:
         """Fills in the place in the template from the innermost frame of generated code."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes
 from unjucks_engine.errors import TemplateSyntaxError
-from unjucks_engine.filters_text import lower_filter, upper_filter
+from unjucks_engine.filters_data import length
+from unjucks_engine.filters_text import capitalize, lower_filter, upper_filter
 from unjucks_engine.jsregex import RegExp
 from unjucks_engine.methods_misc import OBJECT
 from unjucks_engine.numbers import number_text
@@ -35,7 +36,13 @@ _JS_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _JS_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": ""}
 
 
-_SIMPLE_CASE = frozenset((lower_filter, upper_filter))
+#: The common case of a filter without arguments: its code and kind. ``$`` is a local variable, ``@`` the value.
+_INLINE_FILTERS = {
+    lower_filter: ("$.lower() if type($ := @) is str and $.isascii()", "str"),
+    upper_filter: ("$.upper() if type($ := @) is str and $.isascii()", "str"),
+    capitalize: ("$.capitalize() if type($ := @) is str and $.isascii()", "any"),
+    length: ("len($) if type($ := @) is list or type($) is str", "any"),
+}
 
 
 class Expressions:
@@ -357,10 +364,10 @@ class Expressions:
             temp = self.temp()
             return f"({codes[1]} if ({temp} := {codes[0]}) is U else {temp})", "any"
         function = self.filter_name(name)
-        if name in ("lower", "upper") and len(items) == 1 and self.env.filters[name] in _SIMPLE_CASE:
+        if len(items) == 1 and (found := _INLINE_FILTERS.get(self.env.filters[name])) is not None:
             temp = self.temp()
-            plain = f"{temp}.{name}() if type({temp} := {codes[0]}) is str and {temp}.isascii()"
-            return f"({plain} else {function}(rt, {temp}))", "str"
+            plain, kind = found
+            return f"({plain.replace('$', temp).replace('@', codes[0], 1)} else {function}(rt, {temp}))", kind
         return f"{function}(rt, {', '.join(codes)})", "any"
 
     def filter_name(self, name: str) -> str:

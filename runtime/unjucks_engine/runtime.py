@@ -229,6 +229,12 @@ class Render:
             self.string(size)
         return "".join(parts)
 
+    def one_text(self, text: str) -> str:
+        """The text of a buffer that would hold only this one."""
+        if len(text) > 256:
+            self.string(len(text))
+        return text
+
     # -- calls -------------------------------------------------------------------------------------------------------
 
     def call(self, callee: Any, args: list[Any], keywords: dict[str, Any] | None = None) -> Any:
@@ -261,10 +267,8 @@ class Render:
         self, target: Any, key: Any, name: str, args: list[Any], keywords: dict[str, Any] | None = None
     ) -> Any:
         """``target.key(args)``: built-in methods are called without making a function object."""
-        if type(target) is dict:
-            callee = target.get(key)
-            if type(callee) is Macro:
-                return self.call_macro(callee, args, keywords)
+        if type(target) is dict and type(callee := target.get(key)) is Macro:
+            return self.call_macro(callee, args, keywords)
         found = call_method(self, target, key)
         if found is not None:
             self._left -= 4
@@ -281,8 +285,16 @@ class Render:
         if self._left < self._check_at:
             self._checkpoint()
         names = macro.positional
-        if keywords is None and args and type(args[-1]) is Kwargs:
-            keywords = {key: value for key, value in args.pop().items() if key != "__keywords"}
+        if keywords is None:
+            if args and type(args[-1]) is Kwargs:
+                keywords = {key: value for key, value in args.pop().items() if key != "__keywords"}
+            elif len(names) == len(args):
+                self.depth += 1
+                if self.depth > self.limits.macro_depth:
+                    raise LimitExceeded("macro_depth", "macros call each other too deeply")
+                result = macro.fn(*args, _NO_KEYWORDS)
+                self.depth -= 1
+                return result
         missing = len(names) - len(args)
         if missing:
             keywords = {} if keywords is None else dict(keywords)

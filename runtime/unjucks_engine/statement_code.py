@@ -299,6 +299,7 @@ class Statements:
 
     def _include(self, node: nodes.Include) -> None:
         code = self._template(node)
+        self.function.writes = True
         self.line(f"rt.include({code}, {node.missing}, X, F, {self.function.out})")
 
     def _extends(self, node: nodes.Extends) -> None:
@@ -309,6 +310,7 @@ class Statements:
             self.line(f"P = rt.extends({code}, X)")
 
     def _block(self, node: nodes.Block) -> None:
+        self.function.writes = True
         code = f"rt.block({node.name.value!r}, X, F, {self.function.out})"
         if self.has_extends and self.in_root:
             self.line(f"if P is None: {code}")
