@@ -323,7 +323,8 @@ class Generator(Statements, Expressions):
             self.line("return Safe(rt.joined(o))")
         else:
             text = self.taken() if self.pending else "''"
-            self.line(f"return Safe(rt.one_text({text}))")
+            self.line(f"if len(p := {text}) > 256: rt.string(len(p))")
+            self.line("return Safe(p)")
         self._start(mark, [*function.unset, *slots.values()])
         if function.outside:
             self.code.insert(mark, " " * self.depth + f"nonlocal {', '.join(sorted(function.outside))}")

@@ -136,6 +136,10 @@ def nl2br(rt: Render, value: Any = U, *_: Any) -> Any:
 
 
 def replace(rt: Render, value: Any = U, old: Any = U, new: Any = U, most: Any = U, *_: Any) -> Any:
+    if type(value) is str and type(old) is str and type(new) is str and most is U and old and len(new) <= len(old):
+        if len(value) > 256:
+            rt.string(len(value))
+        return value.replace(old, new)
     if type(old) is RegExp:
         source = string(value, "replace")
         return regex_replace(rt, old, source, new if ops.type_of(new) == "function" else text(rt, new))
@@ -193,6 +197,8 @@ def striptags(rt: Render, value: Any = U, keep: Any = U, *_: Any) -> Any:
 
 def title(rt: Render, value: Any = U, *_: Any) -> Any:
     if type(value) is str and value.isascii() and len(value) < 256:
+        if " " not in value:
+            return value.capitalize()
         return " ".join([word.capitalize() for word in value.split(" ")])
     value = normal(value)
     words = string(value, "split").split(" ")

@@ -100,6 +100,15 @@ def _own_to_string(rt: Render, value: dict[str, Any]) -> str:
 def join(rt: Render, items: list[Any], separator: str) -> str:
     """``items.join(separator)``: null and undefined are empty, a list inside itself too."""
     rt.work(len(items) + 12)
+    try:
+        size = sum(map(len, items)) + len(separator) * len(items)
+        if size < 4096:
+            result = separator.join(items)  # only if all of them are text
+            if size > 256:
+                rt.string(size)
+            return result
+    except TypeError:
+        pass
     active = rt.joining
     if any(item is items for item in active):
         return ""

@@ -229,12 +229,6 @@ class Render:
             self.string(size)
         return "".join(parts)
 
-    def one_text(self, text: str) -> str:
-        """The text of a buffer that would hold only this one."""
-        if len(text) > 256:
-            self.string(len(text))
-        return text
-
     # -- calls -------------------------------------------------------------------------------------------------------
 
     def call(self, callee: Any, args: list[Any], keywords: dict[str, Any] | None = None) -> Any:
@@ -255,6 +249,16 @@ class Render:
         """A call written in a template; ``name`` is how the message shows it."""
         kind = type(callee)
         if kind is Macro:
+            if keywords is None and len(args) == callee.arity and not (args and type(args[-1]) is Kwargs):
+                self._left -= callee.weight
+                if self._left < self._check_at:
+                    self._checkpoint()
+                self.depth += 1
+                if self.depth > self.limits.macro_depth:
+                    raise LimitExceeded("macro_depth", "macros call each other too deeply")
+                result = callee.fn(*args, _NO_KEYWORDS)
+                self.depth -= 1
+                return result
             return self.call_macro(callee, args, keywords)
         if kind is Fn:
             return self.call(callee, args, keywords)
@@ -268,7 +272,7 @@ class Render:
     ) -> Any:
         """``target.key(args)``: built-in methods are called without making a function object."""
         if type(target) is dict and type(callee := target.get(key)) is Macro:
-            return self.call_macro(callee, args, keywords)
+            return self.call_named(callee, name, args, keywords)
         found = call_method(self, target, key)
         if found is not None:
             self._left -= 4
@@ -288,13 +292,6 @@ class Render:
         if keywords is None:
             if args and type(args[-1]) is Kwargs:
                 keywords = {key: value for key, value in args.pop().items() if key != "__keywords"}
-            elif len(names) == len(args):
-                self.depth += 1
-                if self.depth > self.limits.macro_depth:
-                    raise LimitExceeded("macro_depth", "macros call each other too deeply")
-                result = macro.fn(*args, _NO_KEYWORDS)
-                self.depth -= 1
-                return result
         missing = len(names) - len(args)
         if missing:
             keywords = {} if keywords is None else dict(keywords)
@@ -313,8 +310,16 @@ class Render:
 
     # -- loops -------------------------------------------------------------------------------------------------------
 
-    def sequence(self, value: Any) -> tuple[Any, Any]:
-        """(what a loop with one name walks over, the length it reports) for a true value that is not a list."""
+    def sequence(self, value: Any, steps: int) -> tuple[Any, Any]:
+        """(what a loop with one name walks over, the length it reports) for a true value that is not a list.
+
+        A round takes ``steps`` from the work budget.
+        """
+        items, length = self._sequence(value)
+        self.work(len(items) * steps)
+        return items, length
+
+    def _sequence(self, value: Any) -> tuple[Any, Any]:
         kind = type(value)
         if kind is str:
             return value, len(value)
@@ -349,7 +354,7 @@ class Render:
         """(rows of ``width`` values, reported length, whether they are key and value of an object) for several names."""
         kind = type(value)
         if kind is JsIterator or kind is Safe:
-            value, _ = self.sequence(value)
+            value, _ = self._sequence(value)
             kind = list
         if kind is list:
             return (_row(self, item, width) for item in _live(value)), len(value), False
@@ -369,7 +374,7 @@ class Render:
     def async_rows(self, value: Any, width: int, each: bool) -> tuple[Any, Any, bool]:
         """As ``rows``, for ``asyncEach`` and ``asyncAll``: objects and texts need two names."""
         if type(value) is JsIterator or type(value) is Safe:
-            value, _ = self.sequence(value)
+            value, _ = self._sequence(value)
         if type(value) is list:
             if width == 1:
                 self.items(len(value))

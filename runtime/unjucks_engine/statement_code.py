@@ -408,11 +408,14 @@ class Statements:
         if node.other is not None:
             self.function.unset.append(value)
         i, n = loop["i"], loop["n"]
-        self.line(f"if type({arr}) is list: {n} = len({arr})")
-        self.line(f"elif truth({arr}): {arr}, {n} = rt.sequence({arr})")
-        self.line(f"else: {arr} = ()")
-        self.line(f"rt.work(len({arr}) * {weight(node.body)})")
         counting = counter or bound or "object" in loop
+        steps = weight(node.body)
+        if counting or node.other is not None:
+            self.line(f"if type({arr}) is list: {n} = len({arr}); rt.work({n} * {steps})")
+        else:
+            self.line(f"if type({arr}) is list: rt.work(len({arr}) * {steps})")
+        self.line(f"elif truth({arr}): {arr}, {n} = rt.sequence({arr}, {steps})")
+        self.line(f"else: {arr} = ()")
         self.line(f"for {i}, {value} in enumerate({arr}):" if counting else f"for {value} in {arr}:")
         self.depth += 1
         part = self.function.part

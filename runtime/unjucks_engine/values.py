@@ -61,7 +61,7 @@ class Fn:
 class Macro:
     """A macro or caller. ``fn(*positional, keywords)`` is generated code; names are those of the signature."""
 
-    __slots__ = ("fn", "keywords", "name", "positional", "weight")
+    __slots__ = ("arity", "fn", "keywords", "name", "positional", "weight")
 
     def __init__(
         self, name: str, positional: tuple[str, ...], keywords: tuple[str, ...], fn: Callable[..., Any], weight: int
@@ -70,6 +70,7 @@ class Macro:
         self.weight = weight
         self.name = name
         self.positional = positional
+        self.arity = len(positional)
         self.keywords = keywords
         self.fn = fn
 
