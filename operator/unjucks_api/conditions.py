@@ -31,8 +31,10 @@ class ConditionType(StrEnum):
     ACCESS_READY = "AccessReady"
     QUOTA_ENFORCED = "QuotaEnforced"
     NETWORK_ISOLATED = "NetworkIsolated"
+    NETWORK_RULES_READY = "NetworkRulesReady"
     POD_SECURITY_ENFORCED = "PodSecurityEnforced"
     DATABASE_READY = "DatabaseReady"
+    CACHE_READY = "CacheReady"
     RENDERERS_READY = "RenderersReady"
     # TemplateRegistry
     ARTIFACT_IN_STORAGE = "ArtifactInStorage"
@@ -42,6 +44,7 @@ class ConditionType(StrEnum):
     VALIDATED = "Validated"
     RENDERED = "Rendered"
     PUBLISHED = "Published"
+    SENSITIVE_DATA_FOUND = "SensitiveDataFound"
     COMPLETE = "Complete"
     FAILED = "Failed"
 
@@ -57,6 +60,7 @@ ABNORMAL_WHEN_TRUE = frozenset(
         ConditionType.DELETION_HELD,
         ConditionType.TEMPLATES_INVALID,
         ConditionType.FETCH_FAILED,
+        ConditionType.SENSITIVE_DATA_FOUND,
         ConditionType.FAILED,
     }
 )

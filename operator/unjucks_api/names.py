@@ -54,6 +54,8 @@ COMPONENT_OPERATOR: Final = "operator"
 COMPONENT_TENANT: Final = "tenant"
 COMPONENT_RENDERER: Final = "renderer"
 COMPONENT_CACHE: Final = "cache"
+COMPONENT_PROBE_SERVER: Final = "network-probe-server"  # the two pods that try whether policies are enforced
+COMPONENT_PROBE_CLIENT: Final = "network-probe-client"
 COMPONENT_OUTPUT: Final = "output"
 COMPONENT_WEBHOOKS: Final = "webhooks"
 
@@ -74,6 +76,8 @@ QUOTA: Final = "unjucks-quota"
 LIMITS: Final = "unjucks-limits"
 POLICY_DENY: Final = "unjucks-default-deny"
 POLICY_DNS: Final = "unjucks-allow-dns"
+POLICY_INGRESS: Final = "unjucks-allow-ingress"  # spec.network.ingressFrom of a Tenant
+POLICY_EGRESS: Final = "unjucks-allow-egress"  # spec.network.egressTo of a Tenant
 POLICY_RENDERER: Final = "unjucks-allow-operator-to-renderer"
 RENDERER: Final = "unjucks-renderer"  # ServiceAccount, Secret and Deployment of the tenant's renderers
 BINDING_OWNERS: Final = "unjucks-owners"
@@ -90,6 +94,7 @@ APPROVALS_SECRET: Final = "unjucks-approvals"  # noqa: S105  the name of a Secre
 APPROVALS_KEY: Final = "approvals.key"  # in that Secret: seals the records of approvals
 LEASE: Final = "unjucks-operator"
 RENDERER_PORT: Final = 8443
+PROBE: Final = "unjucks-network-probe"  # prefix of the probe's pods and policies; ConfigMap with its last result
 
 DATABASE_NAME_DIGITS: Final = 12
 CACHE_NAME_DIGITS: Final = 20

@@ -17,6 +17,8 @@ class Reason(StrEnum):
     BLOCKED = "Blocked"  # an earlier stage has to finish first
     DELETING = "Deleting"
     DELETION_HELD = "DeletionHeld"
+    PROTECTED = "Protected"  # deleted although spec.protected
+    MASS_DELETION = "MassDeletion"  # one of very many deletions at once
     # every kind
     INVALID_SPEC = "InvalidSpec"
     NOT_PERMITTED = "NotPermitted"
@@ -31,9 +33,16 @@ class Reason(StrEnum):
     TENANT_NOT_READY = "TenantNotReady"
     # Tenant
     NAMESPACE_TERMINATING = "NamespaceTerminating"
+    POLICY_NOT_ENFORCED = "PolicyNotEnforced"  # forbidden packets get through
+    POLICY_UNVERIFIED = "PolicyUnverified"
+    CLUSTER_RANGES_UNKNOWN = "ClusterRangesUnknown"
     RENDERER_STARTING = "RendererStarting"
     SCALED_TO_ZERO = "ScaledToZero"
     DATABASE_DISABLED = "DatabaseDisabled"
+    CACHE_DISABLED = "CacheDisabled"
+    CACHE_NOT_CONFIGURED = "CacheNotConfigured"
+    CACHE_NOT_PROTECTED = "CacheNotProtected"  # the server lets anybody in without a password
+    CACHE_UNAVAILABLE = "CacheUnavailable"
     # TemplateRegistry
     SUCCEEDED = "Succeeded"
     SOURCE_NOT_FOUND = "SourceNotFound"
@@ -61,6 +70,7 @@ class Reason(StrEnum):
     LIMIT_EXCEEDED = "LimitExceeded"
     OUTPUT_TOO_LARGE = "OutputTooLarge"
     SENSITIVE_DATA_BLOCKED = "SensitiveDataBlocked"
+    SENSITIVE_DATA_FOUND = "SensitiveDataFound"
     NOT_OWNED = "NotOwned"
     CANCELLED = "Cancelled"
     DEADLINE_EXCEEDED = "DeadlineExceeded"

@@ -85,15 +85,16 @@ async def _serve(build: Callable[[], Process], control: logs.LogControl) -> int:
 
 
 def _hide(config: Config, secrets: logs.Secrets) -> None:
-    """What the configuration knows and no log may show: the database's address with its password, and the password alone."""
-    if config.database.dsn is None:
-        return
-    dsn = config.database.dsn.get_secret_value()
-    secrets.add(dsn)
-    _, _, rest = dsn.partition("://")
-    user, at, _ = rest.rpartition("@")
-    if at and ":" in user:
-        secrets.add(user.partition(":")[2])
+    """What the configuration knows and no log may show: addresses with their passwords, and the passwords alone."""
+    addresses = [config.database.dsn.get_secret_value()] if config.database.dsn else []
+    if config.cache.urls:
+        addresses += config.cache.urls.get_secret_value().split()
+    for address in addresses:
+        secrets.add(address)
+        _, _, rest = address.partition("://")
+        user, at, _ = rest.rpartition("@")
+        if at and user.partition(":")[2]:
+            secrets.add(user.partition(":")[2])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,6 +22,11 @@ from unjucks_api.v1alpha1.generation_job import GenerationJob
 from unjucks_api.v1alpha1.tenant import Execution as ExecutionMode
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.apply import Effects
+from unjucks_operator.cache.addresses import parse_addresses
+from unjucks_operator.cache.server import Server as CacheServer
+from unjucks_operator.cache.server import Settings as CacheSettings
+from unjucks_operator.cache.users import CacheUsers
+from unjucks_operator.cache.watch import CacheWatch
 from unjucks_operator.config import Config
 from unjucks_operator.database.artifacts import Artifacts
 from unjucks_operator.database.bootstrap import prepare
@@ -29,6 +34,7 @@ from unjucks_operator.database.catalogs import Catalogs
 from unjucks_operator.database.ledger import Ledger
 from unjucks_operator.database.pool import Database, PoolSettings
 from unjucks_operator.database.tenants import Tenants
+from unjucks_operator.database.usage import DatabaseUsage
 from unjucks_operator.directory import TenantDirectory
 from unjucks_operator.engine.clock import Clock, SystemClock
 from unjucks_operator.engine.health import HealthServer, Heartbeat
@@ -78,6 +84,7 @@ from unjucks_operator.renderers.pool import RendererPool
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.storage import TemplateStorage
 from unjucks_operator.sweep import DatabaseGate, Sweeper
+from unjucks_operator.tenant.breaker import DeletionBreaker
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.desired.renderer import build_isolated_pod
 from unjucks_operator.tenant.reconcile import TenantReconciler
@@ -86,8 +93,8 @@ from unjucks_operator.triggers import Triggers
 _log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-WHOLE = frozenset({DEPLOYMENT, POD})
-"""Children of which more than the metadata is needed: readiness and addresses."""
+WHOLE = frozenset({DEPLOYMENT, POD, RESOURCE_QUOTA})
+"""Children of which more than the metadata is needed: readiness, addresses, usage."""
 CHILDREN = (
     NAMESPACE,
     SERVICE_ACCOUNT,
@@ -133,6 +140,7 @@ class App:
         self.status = StatusWriter(self.api, self.events)
         self.platform = Platform(self.api, config.platform_namespace, clock.wall)
         self._make_database()
+        self._make_cache()
         self._make_stores()
         self._make_queues()
         self._make_reconcilers()
@@ -176,6 +184,12 @@ class App:
         self.ledger = Ledger(self.database)
         self.artifacts, self.catalogs = Artifacts(self.database), Catalogs(self.database)
         self.storage = TemplateStorage(self.artifacts, self.catalogs)
+
+    def _make_cache(self) -> None:
+        settings = self.config.cache
+        limits = CacheSettings(connect_timeout=settings.connect_timeout, command_timeout=settings.command_timeout)
+        addresses = parse_addresses(settings.urls.get_secret_value() if settings.urls else "")
+        self.cache_users = CacheUsers([CacheServer(address, limits) for address in addresses])
 
     def _make_stores(self) -> None:
         self.tenants, self.registries, self.jobs = ResourceStore(), ResourceStore(), ResourceStore()
@@ -238,15 +252,22 @@ class App:
         # Until our certificate is loaded this context trusts nobody, so nothing can be called.
         self.pool = RendererPool(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), capacity=config.renderer.jobs_per_replica)
         self.isolated = IsolatedRenderers(self.api, self.stores[POD], lambda: self.platform.context)
-        self.effects = Effects(api=self.api, children=self.writer, tenants=self.gate, issue=self.platform.issue)
+        self.effects = Effects(
+            api=self.api, children=self.writer, tenants=self.gate, cache=self.cache_users, issue=self.platform.issue
+        )
+        self.database_usage = DatabaseUsage(self.database)
         self.tenant = TenantReconciler(
+            api=self.api,
             store=self.tenants,
             stores=self.stores,
             effects=self.effects,
             status=self.status,
             demand=self.demand,
+            breaker=DeletionBreaker(self.tenants, config.deletion.mass, now),
+            records=self.database_usage,
             config=config,
             authority_serial=self.platform.authority_serial,
+            cache_available=self.cache_users.available,
             now=now,
         )
         self.registry = RegistryReconciler(
@@ -418,6 +439,7 @@ class App:
         add("heartbeat", self.heartbeat)
         add("health", self.health)
         add("database", Piece(self.database.open, self.database.close))
+        add("cache", Piece(end=self.cache_users.close))
         add("events", Piece(self._start_events, self._stop_events))
         if config.leader.enabled:
             add("lease", Piece(self.elector.acquire, self.elector.release))
@@ -450,6 +472,7 @@ class App:
             group.add(Piece(runner.start, self._stopper(runner)))
         add("workers", group)
         add("sweep", self._sweeper())
+        add("cache watch", self._cache_watch())
         add("housekeeping", self._housekeeper())
 
     def _sweeper(self) -> Sweeper:
@@ -482,6 +505,27 @@ class App:
             clock=self.clock,
             rng=self.rng,
         )
+
+    def _cache_watch(self) -> CacheWatch:
+        return CacheWatch(
+            self.cache_users.servers,
+            self.tenant.cache.known,
+            wake=self._wake_for_cache,
+            wake_all=self._wake_all_for_cache,
+            interval=self.config.cache.interval,
+            clock=self.clock,
+            rng=self.rng,
+        )
+
+    def _wake_for_cache(self, uid: str) -> None:
+        self.tenant.cache.known.pop(uid, None)
+        if (tenant := self.directory.by_uid(uid)) is not None:
+            self.tenant_queue.add(("", tenant.name), Lane.SPEC)
+
+    def _wake_all_for_cache(self) -> None:
+        self.tenant.cache.known.clear()
+        for key in self.tenants.keys():  # noqa: SIM118  a method of the store, not of a dict
+            self.tenant_queue.add(key, Lane.RESYNC)
 
     def _stopper(self, runner: Runner[ObjectKey]) -> Callable[[], Coroutine[Any, Any, None]]:
         return lambda: runner.stop(self._drain())

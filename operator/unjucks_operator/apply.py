@@ -1,8 +1,8 @@
 """Carries out plans: the one place where a planned action becomes a request or a statement.
 
-Stages in order, the actions of a stage side by side; the first error of a stage stops what comes after it, and is returned, not
-raised: status tells the user, the reconcile loop decides about another try. Knows nothing of why an action is wanted. Called by
-the reconcilers of the three kinds.
+Stages in order, the actions of a stage side by side; the first error of a blocking stage stops what comes after it. Errors are
+returned, not raised: status tells the user, the reconcile loop decides about another try. Knows nothing of why an action is
+wanted. Called by the reconcilers of the three kinds.
 """
 
 import asyncio
@@ -20,14 +20,18 @@ from unjucks_operator.kube.resources import BY_KIND, Resource
 from unjucks_operator.planning import (
     Action,
     Apply,
+    CacheUser,
     Delete,
     DropDatabase,
+    EnsureCacheUser,
     EnsureDatabase,
     Hold,
+    IssueCacheCredential,
     IssueCertificate,
     Manifest,
     Outcome,
     Plan,
+    PurgeCache,
     RetireDatabase,
     SetFinalizers,
     Stage,
@@ -54,6 +58,34 @@ class TenantRecords(Protocol):
         """Rows and role are deleted."""
 
 
+class Credential(Protocol):
+    """A fresh password and what belongs to it; ``cache.users.Credential``."""
+
+    @property
+    def data(self) -> Mapping[str, str]:
+        """The Secret's keys and values."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the password."""
+
+
+class CacheIdentities(Protocol):
+    """The tenants' users at Redis; ``cache.users.CacheUsers``."""
+
+    async def ensure(self, uid: str, hashes: frozenset[str]) -> None:
+        """The user is right on every server."""
+
+    async def remove(self, uid: str) -> None:
+        """There is no user any more; its keys stay."""
+
+    async def purge(self, uid: str) -> int:
+        """Neither user nor keys are left."""
+
+    def make_credential(self, uid: str) -> Credential:
+        """A random password, known to nobody yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """A server certificate as the Secret of a renderer holds it; ``serial`` names the authority that made it."""
@@ -67,11 +99,18 @@ class Effects:
     """The outsides that actions need. ``issue`` makes a certificate for an identity."""
 
     def __init__(
-        self, *, api: KubeApi, children: Children, tenants: TenantRecords, issue: Callable[[str], Certificate]
+        self,
+        *,
+        api: KubeApi,
+        children: Children,
+        tenants: TenantRecords,
+        cache: CacheIdentities,
+        issue: Callable[[str], Certificate],
     ) -> None:
         self._api = api
         self._children = children
         self._tenants = tenants
+        self._cache = cache
         self._issue = issue
 
     async def carry_out(
@@ -82,7 +121,7 @@ class Effects:
         for stage in plan.stages:
             error = await self._stage(stage, resource, body, on_written, outcome)
             outcome.errors[stage.name] = error
-            if error is not None:
+            if error is not None and stage.blocking:
                 break
         return outcome
 
@@ -135,6 +174,18 @@ class Effects:
                 await self._tenants.retire(uid, name)
             case DropDatabase(uid):
                 await self._tenants.drop(uid)
+            case EnsureCacheUser(uid, user):
+                await (self._cache.ensure(uid, user.hashes) if user.exists else self._cache.remove(uid))
+                outcome.results["cache"] = user
+            case IssueCacheCredential(uid, manifest, previous):
+                credential = self._cache.make_credential(uid)
+                hashes = frozenset(filter(None, (credential.hash, previous)))
+                # Redis knows the password before anybody else does: what the Secret says always works.
+                await self._cache.ensure(uid, hashes)
+                await self._children.apply(_with_credential(manifest, credential), names.MANAGER_CACHE)
+                outcome.results["cache"], outcome.results["cache credential"] = CacheUser(hashes), True
+            case PurgeCache(uid):
+                await self._cache.purge(uid)
             case SetFinalizers(finalizers):
                 metadata = body["metadata"]
                 written = await self._api.set_finalizers(
@@ -145,8 +196,8 @@ class Effects:
                     resource_version=metadata["resourceVersion"],
                 )
                 on_written(written)
-            case Hold(message, after):
-                raise Waiting(message, after=after)
+            case Hold(message, after, reason):
+                raise Waiting(message, after=after, reason=reason)
 
 
 async def _caught(step: Awaitable[None]) -> Exception | None:
@@ -165,6 +216,12 @@ def _severity(error: Exception) -> int:
     if not isinstance(error, OperatorError):
         return 1
     return next((number for number, kind in enumerate(order) if isinstance(error, kind)), 1)
+
+
+def _with_credential(manifest: Manifest, credential: Credential) -> Manifest:
+    annotations = manifest["metadata"].get("annotations", {}) | {names.ANNOTATION_CACHE_HASH: credential.hash}
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in credential.data.items()}
+    return manifest | {"metadata": manifest["metadata"] | {"annotations": annotations}, "data": data}
 
 
 def _with_certificate(manifest: Manifest, certificate: Certificate) -> Manifest:

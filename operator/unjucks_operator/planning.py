@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unjucks_api.conditions import ConditionType
+from unjucks_api.reasons import Reason
 
 Manifest = dict[str, Any]
 
@@ -63,6 +64,39 @@ class DropDatabase:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheUser:
+    """A tenant's user at Redis as it shall be: SHA-256 digests of its passwords, none when nobody may log in; or no user at all."""
+
+    hashes: frozenset[str] = frozenset()
+    exists: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureCacheUser:
+    """Make the tenant's user at Redis right on every server."""
+
+    uid: str
+    user: CacheUser
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCacheCredential:
+    """Make a fresh password for Redis and put it into ``manifest`` (a Secret without data). ``previous``: the digest of the one
+    that stays good for a while; empty when none does."""
+
+    uid: str
+    manifest: Manifest
+    previous: str
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeCache:
+    """Remove the tenant's user and all its keys at Redis."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetFinalizers:
     """Replace the object's own finalizers."""
 
@@ -75,18 +109,35 @@ class Hold:
 
     message: str
     after: float
+    reason: Reason = Reason.PROGRESSING
 
 
-Action = Apply | Delete | IssueCertificate | EnsureDatabase | RetireDatabase | DropDatabase | SetFinalizers | Hold
+Action = (
+    Apply
+    | Delete
+    | IssueCertificate
+    | EnsureDatabase
+    | RetireDatabase
+    | DropDatabase
+    | EnsureCacheUser
+    | IssueCacheCredential
+    | PurgeCache
+    | SetFinalizers
+    | Hold
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Actions that may run side by side, and the conditions that are true once all of them succeeded."""
+    """Actions that may run side by side, and the conditions that are true once all of them succeeded.
+
+    ``blocking`` False: later stages do not depend on it and run although it failed.
+    """
 
     name: str
     actions: tuple[Action, ...] = ()
     proves: tuple[ConditionType, ...] = ()
+    blocking: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from unjucks_api import names
-from unjucks_api.markers import Cel, Defaulted, EnumSpelling, ListAtomic, ListMap
+from unjucks_api.markers import Cel, Defaulted, EnumSpelling, ListAtomic, ListMap, Switch
 from unjucks_api.v1alpha1.common import (
     AGE_COLUMN,
     MESSAGE_COLUMN,
     READY_COLUMNS,
+    Bytes,
     Column,
     ConditionModel,
     Count,
@@ -32,6 +33,8 @@ from unjucks_api.v1alpha1.common import (
     Suspend,
     Word,
 )
+from unjucks_api.v1alpha1.data_policy import DataPolicy
+from unjucks_api.v1alpha1.tenant_cache import Cache, CacheStatus
 from unjucks_api.v1alpha1.tenant_network import IsolationStatus, Network
 
 MAX_NAME = 63 - len(names.default_namespace(""))
@@ -263,7 +266,11 @@ class TenantSpec(Ruled):
     database: Database = Field(
         default=Database(), description="Where the tenant's records are kept, and what becomes of them."
     )
+    cache: Cache = Field(default=Cache(), description="The tenant's identity at the platform's Redis.")
     renderers: Renderers = Field(default=Renderers(), description="The pods that run the tenant's templates.")
+    data_policy: DataPolicy = Field(
+        default=DataPolicy(), description="What kind of data the tenant's templates and files may hold."
+    )
     labels: Annotated[
         dict[str, LabelValue],
         Field(max_length=16),
@@ -284,6 +291,11 @@ class TenantSpec(Ruled):
     suspend: Suspend = Field(
         default=False,
         description="Stops the tenant: no job starts and no renderer runs. Everything else stays as it is.",
+    )
+    protected: Annotated[bool, Switch("protection is on or off, as every console shows it")] = Field(
+        default=False,
+        description="Refuses the deletion of this Tenant. One that is deleted all the same keeps everything, with the condition "
+        "DeletionHeld, until it is unprotected or the deletion is confirmed.",
     )
     deletion_policy: Annotated[ReclaimPolicy, Defaulted()] = Field(
         default=ReclaimPolicy.RETAIN,
@@ -332,6 +344,13 @@ class DeletionStep(Model):
     action: Word = Field(
         default="", description="What happens to it: Delete, Drop, Retain or Tombstone (locked and kept)."
     )
+    bytes: Bytes | None = Field(
+        default=None, description="Its size when the deletion was asked for, where that is known."
+    )
+    objects: Count | None = Field(
+        default=None,
+        description="How many things are in it: database rows, or objects that the namespace's quota counts.",
+    )
 
 
 class DeletionStatus(Model):
@@ -367,6 +386,7 @@ class TenantStatus(Model):
         default=(), description="Namespaces of the tenant as they are."
     )
     database: DatabaseStatus | None = Field(default=None, description="The tenant's database identity as it is.")
+    cache: CacheStatus | None = Field(default=None, description="The tenant's identity at Redis as it is.")
     renderers: RenderersStatus | None = Field(default=None, description="The tenant's renderers as they are.")
     usage: TenantUsage | None = Field(default=None, description="What the tenant uses.")
     isolation: IsolationStatus | None = Field(

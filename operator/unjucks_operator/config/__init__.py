@@ -10,13 +10,14 @@ Must not: talk to anything but the file. Called by ``__main__``; everybody else 
 """
 
 from unjucks_operator.config.loading import ENVIRONMENT, ConfigError, dump, json_schema, load
-from unjucks_operator.config.process import Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
+from unjucks_operator.config.process import Cache, Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
 from unjucks_operator.config.settings import Config
 from unjucks_operator.config.tenants import Dns, Jobs, Renderer
 from unjucks_operator.config.tiers import ContainerLimits, RendererRange, Tier, TierQuota, Tiers
 
 __all__ = [
     "ENVIRONMENT",
+    "Cache",
     "Config",
     "ConfigError",
     "ContainerLimits",

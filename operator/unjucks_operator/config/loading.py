@@ -17,13 +17,16 @@ from unjucks_operator.config.settings import Config
 
 ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "UNJUCKS_DATABASE_DSN": ("database", "dsn"),
+    "UNJUCKS_CACHE_URLS": ("cache", "urls"),
     "UNJUCKS_LOG_LEVEL": ("logging", "level"),
+    "POD_IP": ("network", "pod_ip"),
     "POD_NAME": ("leader", "identity"),
     "POD_NAMESPACE": ("platform_namespace",),
 }
 """Variables with names of their own, and the fields that they set. Others: see the package's text."""
 
-_PREFIX = "UNJUCKS_"
+SECRETS = frozenset({("database", "dsn"), ("cache", "urls")})
+"""Settings that are always text, and never shown."""
 
 _PREFIX = "UNJUCKS_"
 _ADAPTER: TypeAdapter[Config] = TypeAdapter(Config)
@@ -58,7 +61,7 @@ def load(path: str | Path | None = None, environment: Mapping[str, str] | None =
             continue  # an optional variable of the pod that has no value
         camel = tuple(map(to_camel, keys))
         origins[camel] = variable
-        _put(values, camel, _scalar(environment[variable], secret=keys == ("database", "dsn")))
+        _put(values, camel, _scalar(environment[variable], secret=keys in SECRETS))
     _merge_tiers(values)
     try:
         config = _ADAPTER.validate_python(values)

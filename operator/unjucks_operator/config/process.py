@@ -139,6 +139,30 @@ class Database:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Cache:
+    """The platform's Redis servers. Without any, tenants have no cache."""
+
+    urls: SecretStr | None = None
+    """All servers, separated by spaces or new lines: ``redis://user:password@host:6379`` or ``rediss://…`` with TLS. ``queue=`` or
+    ``cache=`` before a URL says what that server is for; without it, for both. Every replica and every node of a Redis cluster has to
+    be named: users are made on each. A secret: set it with UNJUCKS_CACHE_URLS."""
+
+    connect_timeout: Positive = 3.0
+    """How long connecting may take, in seconds. Default 3."""
+
+    command_timeout: Positive = 5.0
+    """How long a server may take to answer one command, in seconds. Default 5."""
+
+    interval: Positive = 20.0
+    """Time between two comparisons of all users with what they must be, on every server, in seconds. Default 20. One command for
+    each server. A restarted server, which has forgotten its users, gets them back within this time."""
+
+    rotation_overlap: Positive = 3600.0
+    """How long the old password is still good after a new one was made, in seconds. Default 1 hour. Then sessions are ended once, as
+    nobody can tell which password they came in with."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Health:
     """The HTTP server for probes and metrics."""
 

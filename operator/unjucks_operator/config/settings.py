@@ -9,7 +9,9 @@ from pydantic.dataclasses import dataclass
 from unjucks_api import names
 from unjucks_api.v1alpha1.common import quantity
 from unjucks_operator.config.base import STRICT
-from unjucks_operator.config.process import Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
+from unjucks_operator.config.deletion import Deletion
+from unjucks_operator.config.network import Network
+from unjucks_operator.config.process import Cache, Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
 from unjucks_operator.config.tenants import Dns, Jobs, Renderer
 from unjucks_operator.config.tiers import Tiers
 
@@ -35,8 +37,14 @@ class Config:
     tiers: Tiers = field(default_factory=Tiers)
     """What Tenants are entitled to."""
 
+    deletion: Deletion = field(default_factory=Deletion)
+    """How carefully Tenants are deleted."""
+
     dns: Dns = field(default_factory=Dns)
     """The cluster's DNS."""
+
+    network: Network = field(default_factory=Network)
+    """What tenants may open of their network, and whether policies are enforced."""
 
     renderer: Renderer = field(default_factory=Renderer)
     """The pods that run templates."""
@@ -58,6 +66,9 @@ class Config:
 
     database: Database = field(default_factory=Database)
     """PostgreSQL."""
+
+    cache: Cache = field(default_factory=Cache)
+    """Redis."""
 
     health: Health = field(default_factory=Health)
     """Probes and metrics."""

@@ -17,8 +17,11 @@ class Dns:
     namespace: str = "kube-system"
     """Namespace of the cluster's DNS pods. Default kube-system."""
 
-    pod_labels: Mapping[str, str] = field(default_factory=lambda: {"k8s-app": "kube-dns"})
-    """Labels of the cluster's DNS pods. Default k8s-app: kube-dns, which CoreDNS carries too."""
+    pod_labels: Annotated[Mapping[str, str], Field(min_length=1)] = field(
+        default_factory=lambda: {"k8s-app": "kube-dns"}
+    )
+    """Labels of the cluster's DNS pods, at least one: without any, every pod of that namespace would be open to tenants.
+    Default k8s-app: kube-dns, which CoreDNS carries too."""
 
     addresses: tuple[Annotated[str, Field(pattern=r"^[0-9a-fA-F:.]+/[0-9]{1,3}$")], ...] = ()
     """Address ranges (CIDR) of a DNS that does not run as pods, for example a node-local cache. Default none."""

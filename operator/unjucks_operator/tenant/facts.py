@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from unjucks_operator.network.enforcement import NEVER_TRIED, Enforcement
+from unjucks_operator.network.ranges import NOTHING_KNOWN, ClusterRanges
+from unjucks_operator.planning import CacheUser
+
 ChildKey = tuple[str, str, str]
 """(kind, namespace, name); the namespace is empty for cluster-scoped kinds."""
 
@@ -35,6 +39,43 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkView:
+    """What ``spec.network`` has to be held against. ``strangers``: namespaces it names that belong to other tenants."""
+
+    ranges: ClusterRanges = NOTHING_KNOWN
+    enforcement: Enforcement = NEVER_TRIED
+    strangers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaView:
+    """A namespace's ResourceQuota as Kubernetes counts it. ``counted``: it has done so for all that the quota limits."""
+
+    used: Mapping[str, str] = field(default_factory=dict)
+    counted: bool = False
+
+    @property
+    def objects(self) -> int:
+        """How many objects there are, of the kinds that the quota counts."""
+        return sum(
+            int(value)
+            for key, value in self.used.items()
+            if not key.startswith(("requests.", "limits.", "services.")) and key != "resourcequotas" and value.isdigit()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CacheView:
+    """What is known of the tenant's user at Redis. ``known``: the user as it is on every server, None until that was looked at."""
+
+    available: bool = False
+    """Whether the platform has a Redis."""
+    known: CacheUser | None = None
+    drifted: bool = False
+    """Whether somebody changed the Secret with the credential since we wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything read before planning. ``database_role`` is None until the database part is known to be right."""
 
@@ -46,5 +87,9 @@ class Observed:
     certificate_serial: str = ""
     """Identifies the certificate authority in use; a certificate made by another one is replaced."""
     drifted_secrets: frozenset[ChildKey] = frozenset()
+    cache: CacheView = CacheView()
+    quotas: Mapping[str, QuotaView] = field(default_factory=dict)
+    """By namespace."""
+    network: NetworkView = NetworkView()
     planned_replicas: int | None = None
     """How many renderers this process asked for last; None when it has not yet, so that what stands is taken over."""

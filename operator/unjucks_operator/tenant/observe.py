@@ -4,15 +4,25 @@ Called by ``tenant.reconcile``. Turns children into the few facts the planner ne
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from unjucks_api import names
 from unjucks_operator.kube.child import Child
-from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, Resource
+from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, RESOURCE_QUOTA, Resource
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.facts import ChildKey, ChildView, Demand, Observed, RendererView
+from unjucks_operator.tenant.facts import (
+    CacheView,
+    ChildKey,
+    ChildView,
+    Demand,
+    NetworkView,
+    Observed,
+    QuotaView,
+    RendererView,
+)
 
 
 def observe_tenant(
@@ -24,6 +34,8 @@ def observe_tenant(
     certificate_serial: str,
     certificate_signature: str | None,
     planned_replicas: int | None,
+    cache: CacheView,
+    network: NetworkView,
     now: datetime,
 ) -> Observed:
     """The facts. ``certificate_signature`` is that of the renderer's Secret after our last write, None when we did not write it."""
@@ -51,6 +63,36 @@ def observe_tenant(
         certificate_serial=certificate_serial,
         drifted_secrets=frozenset(drifted),
         planned_replicas=planned_replicas,
+        cache=cache,
+        network=replace(network, strangers=_strangers(scope, stores[NAMESPACE])),
+        quotas={
+            child.namespace: view_of_quota(child)
+            for child in stores[RESOURCE_QUOTA].indexed(uid)
+            if child.name == names.QUOTA and child.namespace in ours
+        },
+    )
+
+
+def view_of_quota(child: Child) -> QuotaView:
+    """The quota's status as Kubernetes' controller keeps it."""
+    if child.full is None:
+        return QuotaView()
+    hard: Mapping[str, str] = (child.full.get("spec") or {}).get("hard") or {}
+    status: Mapping[str, Any] = child.full.get("status") or {}
+    used: Mapping[str, str] = status.get("used") or {}
+    return QuotaView(used, counted=(status.get("hard") or {}) == hard and hard.keys() <= used.keys())
+
+
+def _strangers(scope: Scope, namespaces: ChildStore) -> frozenset[str]:
+    """Namespaces that ``spec.network`` names and another tenant has."""
+    rules = scope.tenant.spec.network
+    named = {rule.namespace for rule in rules.ingress_from}
+    named |= {rule.namespace for rule in rules.egress_to if rule.namespace is not None}
+    found = {name: namespaces.get("", name) for name in named}
+    return frozenset(
+        name
+        for name, child in found.items()
+        if child is not None and child.labels.get(names.LABEL_TENANT_UID) not in (None, scope.tenant.uid)
     )
 
 

@@ -25,6 +25,7 @@ from unjucks_operator.planning import (
     Stage,
     manifest_key,
 )
+from unjucks_operator.tenant.cache import plan_cache
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.desired.access import build_bindings
 from unjucks_operator.tenant.desired.namespace import build_namespace
@@ -36,6 +37,7 @@ from unjucks_operator.tenant.desired.renderer import (
     build_service_account,
 )
 from unjucks_operator.tenant.facts import ChildKey, ChildView, Demand, Observed, RendererView
+from unjucks_operator.tenant.network import build_allowances
 
 __all__ = ["ChildKey", "ChildView", "Demand", "Observed", "RendererView", "plan_replicas", "plan_tenant"]
 
@@ -56,6 +58,7 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
     namespaces = scope.namespaces
     replicas = plan_replicas(scope, observed)
     certificate = _plan_certificate(scope, observed)
+    cache = plan_cache(scope, observed.children, observed.cache, observed.now)
     manager = names.MANAGER_TENANT
     stages = (
         Stage("finalizer", finalizer),
@@ -77,9 +80,13 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
             "network",
             tuple(
                 Apply(manifest, manager)
-                for manifest in (*(build_dns(scope, name) for name in namespaces), build_renderer_ingress(scope))
+                for manifest in (
+                    *(build_dns(scope, name) for name in namespaces),
+                    build_renderer_ingress(scope),
+                    *build_allowances(scope, observed.network),
+                )
             ),
-            (ConditionType.NETWORK_ISOLATED,),
+            (ConditionType.NETWORK_ISOLATED, ConditionType.NETWORK_RULES_READY),
         ),
         Stage(
             "access",
@@ -95,10 +102,14 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
             ),
             (ConditionType.RENDERERS_READY,),
         ),
-        Stage("database", _plan_database(scope, observed), (ConditionType.DATABASE_READY,)),
+        # The tenant's two outsides depend on nothing after them: one that is down holds up neither the other nor anything else.
+        Stage("database", _plan_database(scope, observed), (ConditionType.DATABASE_READY,), blocking=False),
+        cache.stage,
     )
+    looks = (_next_look(scope, observed, replicas, certificate), cache.look_again)
     return Plan(
-        stages=_with_pruning(scope, observed, stages), requeue_after=_next_look(scope, observed, replicas, certificate)
+        stages=_with_pruning(scope, observed, stages),
+        requeue_after=min((look for look in looks if look is not None), default=None),
     )
 
 
@@ -164,8 +175,9 @@ def _plan_database(scope: Scope, observed: Observed) -> tuple[Action, ...]:
 def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """Add the deletion of children that the spec no longer asks for to the stage ``access``, before anything else there.
 
-    In a namespace that the spec no longer lists, members and renderers go at once; the namespace itself, its isolation and its
-    content stay until an administrator removes them: taking a line out of a list must never destroy data.
+    In a namespace that the spec no longer lists, members, renderers and what was open in its network go at once; the namespace
+    itself, its isolation and its content stay until an administrator removes them: taking a line out of a list must never destroy
+    data.
     """
     wanted: set[ChildKey] = set()
     for stage in stages:
@@ -184,7 +196,11 @@ def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -
                 kind in _RENDERER_KINDS and name == names.RENDERER and namespace != scope.home
             )
         else:
-            unwanted = kind == "RoleBinding" or (kind in _RENDERER_KINDS and name == names.RENDERER)
+            unwanted = (
+                kind == "RoleBinding"
+                or (kind in _RENDERER_KINDS and name == names.RENDERER)
+                or (kind == "NetworkPolicy" and name in (names.POLICY_INGRESS, names.POLICY_EGRESS))
+            )
         if unwanted:
             prune.append(Delete(kind, namespace, name, view.uid))
     if not prune:

@@ -13,20 +13,26 @@ from unjucks_api.v1alpha1.common import InvalidObjectError
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.apply import Effects
 from unjucks_operator.config import Config
+from unjucks_operator.database.usage import DatabaseUsage, Size
 from unjucks_operator.engine.runner import Result
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
-from unjucks_operator.errors import Conflict, InvalidSpec, OwnershipConflict
-from unjucks_operator.kube.resources import SECRET, TENANT, Resource
+from unjucks_operator.errors import Conflict, InvalidSpec, OperatorError, OwnershipConflict
+from unjucks_operator.kube.api import KubeApi
+from unjucks_operator.kube.resources import NAMESPACE, SECRET, TENANT, Resource
 from unjucks_operator.kube.store import ChildStore
+from unjucks_operator.network.enforcement import OFF
 from unjucks_operator.planning import Apply, IssueCertificate, Manifest, Outcome
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
+from unjucks_operator.tenant.breaker import DeletionBreaker
+from unjucks_operator.tenant.cache import CacheMemory
+from unjucks_operator.tenant.deletion_status import compute_deleting_status
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.facts import Observed
+from unjucks_operator.tenant.facts import NetworkView, Observed
 from unjucks_operator.tenant.observe import observe_tenant
 from unjucks_operator.tenant.plan import plan_tenant
-from unjucks_operator.tenant.status import compute_deleting_status, compute_status
-from unjucks_operator.tenant.teardown import plan_teardown
+from unjucks_operator.tenant.status import compute_status
+from unjucks_operator.tenant.teardown import plan_deletion
 
 ACTION = "ReconcileTenant"
 CONFLICT_LOOK = 30.0
@@ -39,25 +45,35 @@ class TenantReconciler:
     def __init__(
         self,
         *,
+        api: KubeApi,
         store: ResourceStore,
         stores: Mapping[Resource, ChildStore],
         effects: Effects,
         status: StatusWriter,
         demand: DemandBoard,
+        breaker: DeletionBreaker,
+        records: DatabaseUsage,
         config: Config,
         authority_serial: Callable[[], str],
+        cache_available: bool,
+        network: Callable[[], NetworkView] = lambda: NetworkView(enforcement=OFF),
         now: Callable[[], datetime],
     ) -> None:
+        self._api = api
         self._store = store
         self._stores = stores
         self._effects = effects
         self._status = status
         self._demand = demand
+        self._breaker = breaker
+        self._records = records
         self._config = config
         self._authority_serial = authority_serial
+        self._network = network
         self._now = now
         self.database_roles: dict[str, str] = {}
         """Tenants' UIDs whose database part is known to be right, with their roles; the sweep removes what drifted."""
+        self.cache = CacheMemory(cache_available)
         self._certificates: dict[str, str] = {}
         self._replicas: dict[str, int] = {}
 
@@ -113,23 +129,57 @@ class TenantReconciler:
     async def _tear_down(self, scope: Scope, body: Manifest) -> Result:
         if names.FINALIZER_TENANT not in scope.tenant.metadata.finalizers:
             return Result()
-        plan = plan_teardown(scope, self._observe(scope))
-        # Told before it is done: the last step lets the object go.
-        pending = compute_deleting_status(
-            scope, body.get("status") or {}, Outcome(), self._observe(scope), now=self._now()
-        )
+        plan = plan_deletion(scope, self._observe(scope), self._breaker.verdict(body))
         if (body.get("status") or {}).get("deletion") is None:
+            # Told before it is done: the last step lets the object go.
+            pending = compute_deleting_status(
+                scope,
+                body.get("status") or {},
+                Outcome(),
+                self._observe(scope),
+                now=self._now(),
+                database=await self._database_size(scope),
+            )
             body = await self._status.write(TENANT, self._store, body, pending, action="DeleteTenant")
         outcome = await self._effects.carry_out(plan, TENANT, body, self._written)
         if outcome.stopped is None:
             self._forget(scope.tenant.uid)
             return Result()
         body = self._newest(body)
+        observed = self._observe(scope)
         status = compute_deleting_status(
-            scope, body.get("status") or {}, outcome, self._observe(scope), now=self._now()
+            scope,
+            body.get("status") or {},
+            outcome,
+            observed,
+            now=self._now(),
+            blockers=await self._blockers(scope, observed),
         )
         await self._status.write(TENANT, self._store, body, status, action="DeleteTenant")
         raise outcome.stopped
+
+    async def _database_size(self, scope: Scope) -> Size | None:
+        """How much the deletion is about. None when nobody knows: a deletion does not wait for a figure."""
+        role = self.database_roles.get(scope.tenant.uid)
+        if role is None:
+            return None
+        try:
+            return await self._records.size(role)
+        except OperatorError:
+            return None
+
+    async def _blockers(self, scope: Scope, observed: Observed) -> list[str]:
+        """What Kubernetes says about namespaces that are going away and cannot: which kinds are left, whose finalizers."""
+        found: list[str] = []
+        for name in scope.namespaces:
+            view = observed.children.get(("Namespace", "", name))
+            if view is None or not view.deleting:
+                continue
+            body = await self._api.get(NAMESPACE, name)
+            for condition in ((body or {}).get("status") or {}).get("conditions") or ():
+                if condition.get("status") == "True" and condition.get("message"):
+                    found.append(f"namespace {name}: {condition['message']}")
+        return found
 
     async def _refuse(self, scope: Scope, body: Manifest, message: str) -> Result:
         await self._status.write(TENANT, self._store, body, self._unreadable(body, message), action=ACTION)
@@ -155,11 +205,18 @@ class TenantReconciler:
             certificate_serial=self._authority_serial(),
             certificate_signature=self._certificates.get(uid),
             planned_replicas=self._replicas.get(uid),
+            cache=self.cache.view(uid, self._cache_signature(scope)),
+            network=self._network(),
             now=self._now(),
         )
 
+    def _cache_signature(self, scope: Scope) -> str | None:
+        child = self._stores[SECRET].get(scope.home, names.cache_secret(scope.tenant.name))
+        return child.signature if child is not None else None
+
     def _remember(self, scope: Scope, actions: tuple[object, ...], outcome: Outcome) -> None:
         uid = scope.tenant.uid
+        self.cache.remember(uid, outcome, self._cache_signature(scope))
         if outcome.errors.get("renderers", True) is None:
             for action in actions:
                 if isinstance(action, Apply) and action.manifest["kind"] == "Deployment":
@@ -178,6 +235,7 @@ class TenantReconciler:
         self.database_roles.pop(uid, None)
         self._certificates.pop(uid, None)
         self._replicas.pop(uid, None)
+        self.cache.forget(uid)
         self._demand.forget(uid)
 
     def _written(self, body: Manifest) -> None:

@@ -7,32 +7,35 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from unjucks_api import names
 from unjucks_api.conditions import Condition, ConditionType, merge_conditions
 from unjucks_api.reasons import Reason
-from unjucks_api.v1alpha1.tenant import DatabaseMode, ReclaimPolicy
-from unjucks_operator.errors import OperatorError, OwnershipConflict, Terminal, Waiting
+from unjucks_api.v1alpha1.tenant import DatabaseMode
+from unjucks_operator.errors import OperatorError, OwnershipConflict, Terminal
 from unjucks_operator.planning import Outcome, Plan
+from unjucks_operator.tenant.cache import cache_condition, cache_facts
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import Observed
+from unjucks_operator.tenant.network import isolated_condition, rules_condition
 
 PARTS = (
     ConditionType.NAMESPACES_READY,
     ConditionType.POD_SECURITY_ENFORCED,
     ConditionType.QUOTA_ENFORCED,
     ConditionType.NETWORK_ISOLATED,
+    ConditionType.NETWORK_RULES_READY,
     ConditionType.ACCESS_READY,
     ConditionType.RENDERERS_READY,
     ConditionType.DATABASE_READY,
+    ConditionType.CACHE_READY,
 )
 _TEXTS = {
     ConditionType.NAMESPACES_READY: "all namespaces exist",
     ConditionType.POD_SECURITY_ENFORCED: "only pods of the level restricted are admitted",
     ConditionType.QUOTA_ENFORCED: "quota and limits are in place",
-    ConditionType.NETWORK_ISOLATED: "default-deny both ways, DNS and operator allowed",
     ConditionType.ACCESS_READY: "the members have their roles",
     ConditionType.RENDERERS_READY: "renderers are ready",
     ConditionType.DATABASE_READY: "role, mapping and grants are in place",
+    ConditionType.CACHE_READY: "the user at Redis is in place",
 }
 
 
@@ -55,47 +58,10 @@ def compute_status(
                 ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: no job starts, no renderer runs"
             )
         )
-    return _facts(scope, observed) | {
+    return tenant_facts(scope, observed) | {
         "observedGeneration": tenant.generation,
         "conditions": merge_conditions(
             previous.get("conditions") or (), conditions, generation=tenant.generation, now=now
-        ),
-    }
-
-
-def compute_deleting_status(
-    scope: Scope, previous: Mapping[str, Any], outcome: Outcome, observed: Observed, *, now: datetime
-) -> dict[str, Any]:
-    """The status while the Tenant is being deleted: what is left to do, and what blocks it."""
-    stopped = outcome.stopped
-    message = stopped.message if isinstance(stopped, OperatorError) else (str(stopped) if stopped else "finishing")
-    held = isinstance(stopped, Waiting) and "confirm" in message
-    conditions = [
-        Condition(ConditionType.READY, "False", Reason.DELETING, message),
-        Condition(ConditionType.DELETING, "True", Reason.DELETING, message),
-    ]
-    if held:
-        conditions.append(Condition(ConditionType.DELETION_HELD, "True", Reason.DELETION_HELD, message))
-    else:
-        conditions.append(Condition(ConditionType.RECONCILING, "True", Reason.DELETING, message))
-    keep = scope.tenant.spec.deletion_policy is ReclaimPolicy.RETAIN
-    plan_rows = [
-        {"what": "namespace", "name": name, "action": "Retain" if keep else "Delete"} for name in scope.namespaces
-    ]
-    if scope.tenant.database_mode is not DatabaseMode.NONE:
-        drop = scope.tenant.reclaim_policy is ReclaimPolicy.DELETE
-        plan_rows.append(
-            {
-                "what": "database",
-                "name": names.database_role(scope.tenant.uid),
-                "action": "Drop" if drop else "Tombstone",
-            }
-        )
-    return _facts(scope, observed) | {
-        "observedGeneration": scope.tenant.generation,
-        "deletion": {"plan": plan_rows, "blockedBy": [message] if stopped else []},
-        "conditions": merge_conditions(
-            previous.get("conditions") or (), conditions, generation=scope.tenant.generation, now=now
         ),
     }
 
@@ -114,6 +80,12 @@ def _part_conditions(scope: Scope, plan: Plan, outcome: Outcome, observed: Obser
         for kind in stage.proves:
             if state == "True" and kind is ConditionType.RENDERERS_READY:
                 conditions.append(_renderers(scope, observed))
+            elif state == "True" and kind is ConditionType.NETWORK_ISOLATED:
+                conditions.append(isolated_condition(observed.network))
+            elif state == "True" and kind is ConditionType.NETWORK_RULES_READY:
+                conditions.append(rules_condition(scope, observed.network))
+            elif state == "True" and kind is ConditionType.CACHE_READY:
+                conditions.append(cache_condition(scope, observed.cache))
             elif (
                 state == "True"
                 and kind is ConditionType.DATABASE_READY
@@ -165,7 +137,8 @@ def _progress(outcome: Outcome, observed: Observed) -> list[Condition]:
     return conditions
 
 
-def _facts(scope: Scope, observed: Observed) -> dict[str, Any]:
+def tenant_facts(scope: Scope, observed: Observed) -> dict[str, Any]:
+    """Everything but conditions: what there is, for people and columns."""
     rows = []
     for name in scope.namespaces:
         view = observed.children.get(("Namespace", "", name))
@@ -184,6 +157,7 @@ def _facts(scope: Scope, observed: Observed) -> dict[str, Any]:
             "jobs": observed.demand.active,
         },
         "database": {"mode": mode},
+        "cache": cache_facts(scope, observed.children, observed.cache, observed.now),
     }
     if observed.database_role:
         facts["database"] |= {"role": observed.database_role, "state": "Ready"}

@@ -5,12 +5,16 @@ of very many that are being deleted at once, keep everything until somebody conf
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import chain
 
 from unjucks_api import names
+from unjucks_api.conditions import ConditionType, find_condition
+from unjucks_api.reasons import Reason
 from unjucks_api.v1alpha1.tenant import DatabaseMode, ReclaimPolicy
 from unjucks_operator.planning import (
     Action,
+    Apply,
     Delete,
     DropDatabase,
     Hold,
@@ -18,12 +22,104 @@ from unjucks_operator.planning import (
     RetireDatabase,
     SetFinalizers,
     Stage,
+    manifest_key,
 )
+from unjucks_operator.tenant.breaker import Verdict
+from unjucks_operator.tenant.cache import plan_cache_removal
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import Observed
-from unjucks_operator.tenant.plan import DELETION_POLL
+from unjucks_operator.tenant.plan import DELETION_POLL, plan_tenant
 
 _MEMBER_BINDINGS = (names.BINDING_OWNERS, names.BINDING_EDITORS, names.BINDING_VIEWERS)
+
+
+CONFIRMATION_LOOK = 300.0
+"""Seconds between looks at a deletion that waits for a confirmation; the annotation itself brings it back at once."""
+_GUARDS = frozenset({"isolation", "network"})
+
+
+def plan_deletion(scope: Scope, observed: Observed, verdict: Verdict) -> Plan:
+    """The teardown; or, while the deletion is held, what keeps the Tenant's guards in place and gives nothing new.
+
+    A confirmation (``unjucks.io/confirm-delete: <name>@<date of deletion>``) ends every hold.
+    """
+    hold = plan_hold(scope, observed.now, verdict)
+    if hold is None:
+        return plan_teardown(scope, observed)
+    stages = [Stage(stage.name, _kept(stage, observed)) for stage in plan_tenant(scope, observed).stages]
+    return Plan(stages=(*stages, Stage("held", (hold,))))
+
+
+def plan_hold(scope: Scope, now: datetime, verdict: Verdict) -> Hold | None:
+    """Why the deletion has to wait for somebody, or for a moment; None when it may go on."""
+    tenant, mass = scope.tenant, scope.config.deletion.mass
+    if is_confirmed(scope):
+        return None
+    if tenant.spec.protected:
+        return Hold(
+            f"the Tenant is protected (spec.protected) but was deleted; it keeps everything. {_how_to_confirm(scope)}; "
+            "or set spec.protected to false",
+            CONFIRMATION_LOOK,
+            Reason.PROTECTED,
+        )
+    age = (now - _deleted_at(scope, now)).total_seconds()
+    if verdict.tripped or _was_held(scope):
+        left = mass.release_after - age
+        if mass.release_after and left <= 0:
+            return None
+        return Hold(
+            f"{verdict.deleted} of {verdict.total} Tenants were deleted within {mass.window:.0f} s of each other, more than the "
+            f"{verdict.allowed} that are allowed at once: taken for an accident, so this one keeps everything. "
+            + (f"It goes on by itself in {mass.release_after:.0f} s after its deletion; " if mass.release_after else "")
+            + _how_to_confirm(scope),
+            min(left + 1.0, CONFIRMATION_LOOK) if mass.release_after else CONFIRMATION_LOOK,
+            Reason.MASS_DELETION,
+        )
+    if verdict.crowded and age < mass.settle:
+        text = "waiting a moment to see whether very many Tenants are being deleted at once"
+        return Hold(text, mass.settle - age, Reason.DELETING)
+    return None
+
+
+def is_confirmed(scope: Scope) -> bool:
+    """Whether somebody confirmed this very deletion."""
+    return scope.tenant.metadata.annotations.get(names.ANNOTATION_CONFIRM_DELETE) == _confirmation(scope)
+
+
+def _confirmation(scope: Scope) -> str:
+    return f"{scope.tenant.name}@{(scope.tenant.metadata.deletion_timestamp or '')[:10]}"
+
+
+def _how_to_confirm(scope: Scope) -> str:
+    annotation = f"{names.ANNOTATION_CONFIRM_DELETE}={_confirmation(scope)}"
+    return f"To delete it as status.deletion.plan says: kubectl annotate tenant {scope.tenant.name} {annotation}"
+
+
+def _deleted_at(scope: Scope, default: datetime) -> datetime:
+    try:
+        return datetime.fromisoformat(scope.tenant.metadata.deletion_timestamp or "")
+    except ValueError:
+        return default
+
+
+def _was_held(scope: Scope) -> bool:
+    """Whether it was held as one of many before; those that were confirmed since do not make it less of an accident."""
+    condition = find_condition(scope.tenant.status, ConditionType.DELETION_HELD)
+    return condition is not None and condition.get("reason") == Reason.MASS_DELETION
+
+
+def _kept(stage: Stage, observed: Observed) -> tuple[Action, ...]:
+    """Of a living Tenant's stage, what repairs what is still there. What is gone stays gone, except a guard of a namespace."""
+    kept: list[Action] = []
+    for action in stage.actions:
+        if not isinstance(action, Apply):
+            continue
+        kind, namespace, name = manifest_key(action.manifest)
+        home = ("Namespace", "", namespace) if stage.name in _GUARDS else (kind, namespace, name)
+        view = observed.children.get(home)
+        if view is not None and not view.deleting:
+            kept.append(action)
+    return tuple(kept)
 
 
 def plan_teardown(scope: Scope, observed: Observed) -> Plan:
@@ -53,6 +149,8 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
             ),
         ),
     ]
+    cache_access, cache_keys = plan_cache_removal(scope, observed.children, observed.cache)
+    stages.append(cache_access)
     if has_database:
         stages.append(Stage("database", (RetireDatabase(scope.tenant.uid, scope.tenant.name),)))
     if keep:
@@ -64,6 +162,7 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
         stages.append(Stage("namespaces", tuple(_plan_namespace_removal(scope, observed))))
         if has_database and tenant.reclaim_policy is ReclaimPolicy.DELETE:
             stages.append(Stage("data", (_plan_drop(scope),)))
+    stages.append(cache_keys)
     finalizers = tuple(item for item in scope.tenant.metadata.finalizers if item != names.FINALIZER_TENANT)
     if finalizers != scope.tenant.metadata.finalizers:
         stages.append(Stage("finalizer", (SetFinalizers(finalizers),)))
@@ -71,25 +170,27 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
 
 
 def _plan_drop(scope: Scope) -> Action:
-    deleted = (scope.tenant.metadata.deletion_timestamp or "")[:10]
-    expected = f"{scope.tenant.name}@{deleted}"
-    if scope.tenant.metadata.annotations.get(names.ANNOTATION_CONFIRM_DELETE) == expected:
+    if is_confirmed(scope):
         return DropDatabase(scope.tenant.uid)
     return Hold(
         f"the tenant's database rows are deleted only after confirmation: kubectl annotate tenant {scope.tenant.name} "
-        f"{names.ANNOTATION_CONFIRM_DELETE}={expected} (or set spec.database.reclaimPolicy to Retain)",
-        300.0,
+        f"{names.ANNOTATION_CONFIRM_DELETE}={_confirmation(scope)} (or set spec.database.reclaimPolicy to Retain)",
+        CONFIRMATION_LOOK,
+        Reason.DELETION_HELD,
     )
 
 
 def _plan_namespace_removal(scope: Scope, observed: Observed) -> Iterable[Action]:
     """The listed namespaces go. One that was taken off the list before stays as it is: locked, with its content."""
-    going = [key for key in observed.children if key[0] == "Namespace" and key[2] in scope.namespaces]
-    for key in going:
-        if not observed.children[key].deleting:
-            yield Delete("Namespace", None, key[2], observed.children[key].uid)
+    going = sorted(key[2] for key in observed.children if key[0] == "Namespace" and key[2] in scope.namespaces)
+    for name in going:
+        view = observed.children["Namespace", "", name]
+        if not view.deleting:
+            yield Delete("Namespace", None, name, view.uid)
     if going:
-        yield Hold(f"waiting for namespace {going[0][2]} to be deleted", DELETION_POLL)
+        more = f" and {len(going) - 3} more" if len(going) > 3 else ""
+        text = f"waiting for {', '.join(going[:3])}{more} to be deleted"
+        yield Hold(f"namespaces: {text}", DELETION_POLL, Reason.NAMESPACE_TERMINATING)
 
 
 def _existing(observed: Observed, kind: str, wanted: set[str] | None) -> Iterable[Delete]:
