@@ -22,8 +22,8 @@ NEVER: Final = (
     *("192.0.0.0/24", "100.100.100.200/32", "168.63.129.16/32"),
     # IPv6: unspecified, loopback and everything that only wraps an IPv4 address; link-local, site-local, multicast
     *("::/80", "fe80::/10", "fec0::/10", "ff00::/8"),
-    # metadata over IPv6: Amazon, Google; tunnels that end at an IPv4 address of the sender's choice: 6to4, Teredo
-    *("fd00:ec2::/32", "fd20:ce::/32", "2002::/16", "2001::/32"),
+    # metadata over IPv6: Amazon, Google; what ends at an IPv4 address of the sender's choice: 6to4, Teredo, private NAT64
+    *("fd00:ec2::/32", "fd20:ce::/32", "2002::/16", "2001::/32", "64:ff9b:1::/48"),
 )
 """Ranges that are open to no tenant: what only the machine itself, its link or its cloud should be asked for."""
 

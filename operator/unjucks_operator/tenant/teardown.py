@@ -132,7 +132,11 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
     tenant = scope.tenant
     keep = tenant.spec.deletion_policy is ReclaimPolicy.RETAIN
     has_database = tenant.database_mode is not DatabaseMode.NONE
-    rights = [*_existing(observed, "RoleBinding", set(_MEMBER_BINDINGS)), *_existing(observed, "Deployment", None)]
+    rights = [
+        *_existing(observed, "RoleBinding", set(_MEMBER_BINDINGS)),
+        *_existing(observed, "Deployment", None),
+        *_existing(observed, "NetworkPolicy", {names.POLICY_INGRESS, names.POLICY_EGRESS}),
+    ]
     pods = [key for key, view in observed.children.items() if key[0] == "Pod" and not view.deleting]
     remaining = sorted(key[2] for key in observed.children if key[0] == "Pod")
     stages = [
