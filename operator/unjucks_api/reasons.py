@@ -39,6 +39,11 @@ class Reason(StrEnum):
     RENDERER_STARTING = "RendererStarting"
     SCALED_TO_ZERO = "ScaledToZero"
     DATABASE_DISABLED = "DatabaseDisabled"
+    DATABASE_NOT_OFFERED = "DatabaseNotOffered"  # a mode or direct access that the tier or the platform does not give
+    DATABASE_LOST = "DatabaseLost"  # the tenant's own database is not there any more, or only half
+    CONNECTION_BUDGET = "ConnectionBudget"
+    DIRECT_ACCESS_DISABLED = "DirectAccessDisabled"
+    MIGRATING = "Migrating"
     CACHE_DISABLED = "CacheDisabled"
     CACHE_NOT_CONFIGURED = "CacheNotConfigured"
     CACHE_NOT_PROTECTED = "CacheNotProtected"  # the server lets anybody in without a password

@@ -18,11 +18,12 @@ from unjucks_api.conditions import ConditionType, find_condition
 from unjucks_operator.engine.queue import Lane, WorkQueue
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.kube.child import Child
-from unjucks_operator.kube.resources import CONFIG_MAP, NAMESPACE, POD, Resource
+from unjucks_operator.kube.resources import CONFIG_MAP, NAMESPACE, POD, RESOURCE_QUOTA, Resource
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.renderers.isolated import IsolatedRenderers
 from unjucks_operator.renderers.pool import RendererPool
+from unjucks_operator.tenant.observe import view_of_quota
 
 Manifest = Mapping[str, Any]
 Queue = WorkQueue[ObjectKey]
@@ -182,6 +183,8 @@ class Triggers:
         uid = child.labels.get(names.LABEL_TENANT_UID) or (old.labels.get(names.LABEL_TENANT_UID) if old else None)
         if uid is None:
             return
+        if resource is RESOURCE_QUOTA and _only_counts(old, new):
+            return
         if resource is POD:
             self._on_pod(child, uid)
         self._wake_tenant(child.labels.get(names.LABEL_TENANT, ""), uid, pod=resource is POD)
@@ -222,6 +225,17 @@ class Triggers:
             self._registry_queue.add(key)
         for key in self._jobs_of.get(("ConfigMap", child.namespace, child.name)):
             self._job_queue.add(key)
+
+
+def _only_counts(old: Child | None, new: Child | None) -> bool:
+    """Whether a quota's event tells no more than other figures: usage is read on a timer, never on events."""
+    return (
+        old is not None
+        and new is not None
+        and (old.uid, old.signature, old.deleting, old.labels, old.annotations)
+        == (new.uid, new.signature, new.deleting, new.labels, new.annotations)
+        and view_of_quota(old).counted == view_of_quota(new).counted
+    )
 
 
 def _ready(body: Manifest) -> object:

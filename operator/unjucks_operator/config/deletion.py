@@ -34,7 +34,7 @@ class MassDeletion:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Deletion:
-    """How carefully Tenants are deleted."""
+    """What stands between the deletion of a Tenant and its teardown."""
 
     mass: MassDeletion = field(default_factory=MassDeletion)
     """The brake against accidents."""
