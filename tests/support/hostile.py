@@ -76,6 +76,15 @@ def _sleep(seconds: str = "3600") -> str:
     return "slept"
 
 
+def _wait() -> str:
+    """A task whose end the test chooses: SIGCONT."""
+    told: list[int] = []
+    signal.signal(signal.SIGCONT, lambda number, _: told.append(number))
+    while not told:
+        time.sleep(0.05)
+    return "told to go on"
+
+
 def _flood() -> str:
     while True:
         child.write_all(child.CHANNEL, b"x" * 65536)
@@ -203,6 +212,7 @@ ACTIONS: dict[str, Callable[..., str]] = {
     "grow natively": _grow_natively,
     "spin": _spin,
     "sleep": _sleep,
+    "wait": _wait,
     "flood": _flood,
     "promise": _promise_much,
     "print": _print,

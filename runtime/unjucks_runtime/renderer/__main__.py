@@ -150,6 +150,7 @@ async def serve(settings: Settings) -> None:
         where = {"listen": settings.listen, "port": bound.getsockname()[1], "healthPort": settings.health_port}
         log.info("serving", extra={"fields": {**where, "engine": pool.engine_version, "once": settings.once}})
         await stopping.wait()
+        server.accepting = False  # before it is said, and before anything is waited for
         log.info("ending", extra={"fields": {"tasks": server.running}})
         watcher.cancel()
         await listener.stop()

@@ -125,7 +125,7 @@ async def test_many_operators_ensure_one_tenant_at_once(unjucks_database: ReadyD
 
 
 async def test_ensure_retire_and_drop_of_the_same_tenants_at_once(unjucks_database: ReadyDatabase) -> None:
-    """Two operators that overlap for a moment. Whoever is first, the end is the same: retired, or dropped, and never active again."""
+    """Two operators that overlap for a moment. Whoever is first, the end is the same, and never active again."""
     async with unjucks_database.open() as one, unjucks_database.open() as two:
         uids = [new_uid() for _ in range(8)]
         await asyncio.gather(

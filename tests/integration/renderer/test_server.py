@@ -7,7 +7,7 @@ import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -521,17 +521,28 @@ async def test_bad_paths_in_a_tree(client: RendererClient, path: str) -> None:
 # --- how many, and the end --------------------------------------------------------------------------------------------------
 
 
-async def sleepers(client: RendererClient, renderer: RendererProcess, count: int) -> list[asyncio.Task[RenderResponse]]:
-    """Tasks that sleep in children, once they really do."""
-    tasks = [asyncio.create_task(client.render(request("sleep", limits=Limits(wall_seconds=50)))) for _ in range(count)]
-    async with asyncio.timeout(20):
+async def busy(
+    client: RendererClient, renderer: RendererProcess, count: int, do: str = "sleep"
+) -> list[asyncio.Task[RenderResponse]]:
+    """Tasks that take their time in children, once they really do.
+
+    A task has its child only after the server admitted it. Children of earlier tasks are waited out first: one that is still
+    ending must not be taken for one of these.
+    """
+    await settled(renderer)
+    tasks = [asyncio.create_task(client.render(request(do, limits=Limits(wall_seconds=50)))) for _ in range(count)]
+    async with asyncio.timeout(40):
         while len(grandchildren(renderer.pid)) < count + 1:  # with the spare
+            assert not any(task.done() for task in tasks), tasks
             await asyncio.sleep(0.01)
     return tasks
 
 
 def children(pid: int) -> list[int]:
-    return [int(item) for item in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        return [int(item) for item in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it has ended
 
 
 def grandchildren(pid: int) -> list[int]:
@@ -539,16 +550,18 @@ def grandchildren(pid: int) -> list[int]:
     return [worker for zygote in children(pid) for worker in children(zygote)]
 
 
-async def settled(renderer: RendererProcess) -> None:
-    async with asyncio.timeout(20):
-        while len(grandchildren(renderer.pid)) != 1:
+async def settled(renderer: RendererProcess) -> list[int]:
+    """The one waiting worker process, once no other is left."""
+    async with asyncio.timeout(40):
+        while len(found := grandchildren(renderer.pid)) != 1:
             await asyncio.sleep(0.01)
+    return found
 
 
 async def test_a_full_renderer_says_so_and_a_caller_who_leaves_frees_his_place(
     client: RendererClient, renderer: RendererProcess
 ) -> None:
-    tasks = await sleepers(client, renderer, 2)
+    tasks = await busy(client, renderer, 2)
     error = await refused(client.render(request()))
     assert isinstance(error, Unavailable)
     assert error.reason is Reason.RENDERER_UNAVAILABLE
@@ -561,10 +574,8 @@ async def test_a_full_renderer_says_so_and_a_caller_who_leaves_frees_his_place(
 
 
 async def test_a_killed_child_is_lost_and_the_next_task_runs(client: RendererClient, renderer: RendererProcess) -> None:
-    await settled(renderer)
-    before = set(grandchildren(renderer.pid))
-    (task,) = await sleepers(client, renderer, 1)
-    (victim,) = before  # the spare of before runs the task
+    (victim,) = await settled(renderer)  # it is the one that will run the task
+    (task,) = await busy(client, renderer, 1)
     os.kill(victim, signal.SIGKILL)
     error = await refused(task)
     assert error.reason is Reason.RENDERER_LOST
@@ -575,7 +586,7 @@ async def test_a_killed_child_is_lost_and_the_next_task_runs(client: RendererCli
 async def test_a_killed_zygote_comes_back(client: RendererClient, renderer: RendererProcess) -> None:
     (zygote,) = children(renderer.pid)
     os.kill(zygote, signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while True:
             try:
                 assert len((await client.render(request())).files) == 2
@@ -587,23 +598,32 @@ async def test_a_killed_zygote_comes_back(client: RendererClient, renderer: Rend
 
 async def test_sigterm_lets_a_task_finish_and_refuses_new_ones(authority: Authority, tmp_path: Path) -> None:
     async with serving(authority, tmp_path) as (renderer, client):
-        await client.render(request())  # a kept connection: the only way in once the listener is closed
-        running = asyncio.create_task(client.render(request("sleep 1.5")))
-        async with asyncio.timeout(20):
-            while len(grandchildren(renderer.pid)) < 2:
-                await asyncio.sleep(0.01)
+        # Two kept connections: one for the task, one as the only way in once the listener is closed.
+        await asyncio.gather(client.render(request()), client.render(request()))
+        (worker,) = await settled(renderer)
+        (running,) = await busy(client, renderer, 1, "wait")
         renderer.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
-            while not any(entry["message"] == "ending" for entry in renderer.logs):
-                await asyncio.sleep(0.01)
-        assert isinstance(await refused(client.render(request())), Unavailable)
-        assert (await running).messages == ["slept"]
+        await logged(renderer, "ending", 1)
+        assert [entry["tasks"] for entry in renderer.logs if entry["message"] == "ending"] == [1]
+        error = await refused(client.render(request()))
+        assert isinstance(error, Unavailable)
+        assert "the renderer is ending" in error.message
+        async with connected(renderer, authority) as newcomer:
+            error = await refused(newcomer.render(request()))
+        assert isinstance(error, Unavailable)
+        assert "no connection" in error.message
+        assert not running.done()
+        while not running.done():  # more than once, because the child may not have come to the point where it listens
+            with suppress(ProcessLookupError):  # it has gone on already, and its answer is on the way
+                os.kill(worker, signal.SIGCONT)
+            await asyncio.sleep(0.1)
+        assert (await running).messages == ["told to go on"]
         assert await renderer.process.wait() == 0
 
 
 async def test_sigterm_gives_up_on_a_task_after_the_grace_time(authority: Authority, tmp_path: Path) -> None:
     async with serving(authority, tmp_path, "--grace", "0.3") as (renderer, client):
-        (running,) = await sleepers(client, renderer, 1)
+        (running,) = await busy(client, renderer, 1)
         workers = grandchildren(renderer.pid)
         renderer.process.send_signal(signal.SIGTERM)
         error = await refused(running)
@@ -611,20 +631,20 @@ async def test_sigterm_gives_up_on_a_task_after_the_grace_time(authority: Author
         assert error.reason is Reason.RENDERER_LOST
         assert "run it again" in error.message
         assert await renderer.process.wait() == 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while any(Path(f"/proc/{pid}").exists() for pid in workers):
                 await asyncio.sleep(0.02)
 
 
 async def test_a_killed_renderer_is_lost_then_unavailable(authority: Authority, tmp_path: Path) -> None:
     async with serving(authority, tmp_path) as (renderer, client):
-        (running,) = await sleepers(client, renderer, 1)
+        (running,) = await busy(client, renderer, 1)
         workers = [*grandchildren(renderer.pid), *children(renderer.pid)]
         renderer.process.kill()
         error = await refused(running)
         assert error.reason is Reason.RENDERER_LOST
         assert (await refused(client.render(request()))).reason is Reason.RENDERER_UNAVAILABLE
-        async with asyncio.timeout(10):  # nothing that it started is left
+        async with asyncio.timeout(40):  # nothing that it started is left
             while any(Path(f"/proc/{pid}").exists() for pid in workers):
                 await asyncio.sleep(0.02)
 
@@ -681,7 +701,7 @@ def rotate(renderer: RendererProcess, leaf: Leaf) -> None:
 
 
 async def logged(renderer: RendererProcess, text: str, times: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while sum(text in entry["message"] for entry in renderer.logs) < times:
             await asyncio.sleep(0.01)
 
@@ -717,7 +737,7 @@ async def test_health_follows_the_state(authority: Authority, tmp_path: Path) ->
 
         assert (await status("/healthz"), await status("/readyz")) == (200, 200)
         async with connected(renderer, authority) as client:
-            (running,) = await sleepers(client, renderer, 1)
+            (running,) = await busy(client, renderer, 1)
             renderer.process.send_signal(signal.SIGTERM)
             await logged(renderer, "ending", 1)
             assert (await status("/healthz"), await status("/readyz")) == (200, 503)

@@ -26,14 +26,7 @@ def other_action(name: str) -> dict[str, tuple[bytes, int]]:
 
 def nested(renderer: int) -> list[int]:
     """The kept sets: children of the zygote that have a waiting child of their own."""
-    return [process for zygote in children(renderer) for process in alive_children(zygote) if alive_children(process)]
-
-
-def alive_children(pid: int) -> list[int]:
-    try:
-        return children(pid)
-    except FileNotFoundError:
-        return []
+    return [process for zygote in children(renderer) for process in children(zygote) if children(process)]
 
 
 async def until_nested(renderer: int, count: int) -> list[int]:
