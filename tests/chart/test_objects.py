@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from support import chart
+from support import chart, policies
 from unjucks_api import names
 from unjucks_api.v1alpha1 import KINDS
 
 SETS = list(chart.VALUES)
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", *policies.KINDS)
 TEMPLATES = sorted(path.name for path in (chart.CHART / "templates").rglob("*.yaml"))
 
 
@@ -58,7 +59,7 @@ def test_names_are_unique_and_labels_complete(name: str) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_namespaced_objects_live_in_the_release_namespace(name: str) -> None:
     for manifest in chart.render(chart.VALUES[name], namespace="platform"):
-        if manifest["kind"] in ("CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"):
+        if manifest["kind"] in CLUSTER_WIDE:
             assert "namespace" not in manifest["metadata"]
         else:
             assert manifest["metadata"]["namespace"] == "platform"

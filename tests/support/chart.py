@@ -49,6 +49,7 @@ VALUES: Final[Mapping[str, dict[str, Any]]] = {
         "networkPolicy": {"enabled": False},
         "metrics": {"enabled": False},
         "replicaCount": 0,
+        "policies": {"enabled": False},
     },
     "everything set": {
         "image": {
@@ -74,6 +75,19 @@ VALUES: Final[Mapping[str, dict[str, Any]]] = {
         "renderer": {"resources": {"limits": {"cpu": "1", "memory": "700Mi"}}},
         "dns": {"namespace": "dns", "podLabels": {"app": "dns"}, "addresses": ["169.254.20.10/32", "fd00::10/128"]},
         "podDisruptionBudget": {"enabled": True},
+        "policies": {
+            "exemptGroups": ["platform-administrators"],
+            "exemptUsers": ["system:serviceaccount:backup:restore"],
+            "pods": {
+                "images": ["registry.example/unjucks", "registry.example/tool@sha256:" + "b" * 64],
+                "imagePullPolicies": ["Always"],
+                "schedulerNames": ["default-scheduler", "tenants"],
+                "runtimeClassNames": ["gvisor"],
+                "priorityClassNames": ["tenants"],
+                "nodeSelectors": ["example.com/pool=tenants"],
+                "tolerationKeys": ["example.com/tenants"],
+            },
+        },
     },
 }
 """Name of a set → values. Together they pass every branch of every template."""

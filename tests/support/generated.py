@@ -130,7 +130,8 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 def install_manifest() -> str:
     """The chart rendered for an external database, in an order in which everything exists before it is needed."""
     manifests = chart.render(chart.EXTERNAL)
-    order = ["CustomResourceDefinition", "ServiceAccount", "ClusterRole", "Role", "ClusterRoleBinding", "RoleBinding"]
+    policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
+    order = ["CustomResourceDefinition", *policies, "ServiceAccount", "ClusterRole", "Role", "ClusterRoleBinding", "RoleBinding"]
     manifests.sort(key=lambda it: order.index(it["kind"]) if it["kind"] in order else len(order))
     namespace = {
         "apiVersion": "v1",
