@@ -34,6 +34,8 @@ class ConditionType(StrEnum):
     NETWORK_RULES_READY = "NetworkRulesReady"
     POD_SECURITY_ENFORCED = "PodSecurityEnforced"
     DATABASE_READY = "DatabaseReady"
+    CREDENTIALS_READY = "CredentialsReady"
+    MIGRATING = "Migrating"
     CACHE_READY = "CacheReady"
     RENDERERS_READY = "RenderersReady"
     # TemplateRegistry
@@ -58,6 +60,7 @@ ABNORMAL_WHEN_TRUE = frozenset(
         ConditionType.CONFLICTED,
         ConditionType.DELETING,
         ConditionType.DELETION_HELD,
+        ConditionType.MIGRATING,
         ConditionType.TEMPLATES_INVALID,
         ConditionType.FETCH_FAILED,
         ConditionType.SENSITIVE_DATA_FOUND,

@@ -33,6 +33,8 @@ class Reason(StrEnum):
     TENANT_NOT_READY = "TenantNotReady"
     # Tenant
     NAMESPACE_TERMINATING = "NamespaceTerminating"
+    ADOPTION_REFUSED = "AdoptionRefused"
+    REGION_NOT_SERVED = "RegionNotServed"
     POLICY_NOT_ENFORCED = "PolicyNotEnforced"  # forbidden packets get through
     POLICY_UNVERIFIED = "PolicyUnverified"
     CLUSTER_RANGES_UNKNOWN = "ClusterRangesUnknown"

@@ -13,6 +13,7 @@ renderer that has it no more answers 404 with reason SourceNotFound and retryabl
 Pure models, no I/O.
 """
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -27,6 +28,7 @@ RENDER_PATH = "/v1/render"
 MAX_MESSAGE = 4096
 MAX_MESSAGES = 200
 MAX_PROBLEMS = 1000
+MAX_FINDINGS = 100
 
 TASK_FAILURES = frozenset(
     {
@@ -48,6 +50,7 @@ TASK_FAILURES = frozenset(
         Reason.ARCHIVE_INVALID,
         Reason.ARCHIVE_TOO_LARGE,
         Reason.MANIFEST_MISMATCH,
+        Reason.SENSITIVE_DATA_BLOCKED,
         Reason.INTERNAL_ERROR,
     }
 )
@@ -82,6 +85,14 @@ class Limits(Message):
     source_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
 
 
+class OnFinding(StrEnum):
+    """What finding sensitive data in a template or a generated file does."""
+
+    WARN = "Warn"
+    REDACT = "Redact"
+    BLOCK = "Block"
+
+
 class EngineOptions(Message):
     """How templates are read; the names are those of ``spec.engine`` of a TemplateRegistry."""
 
@@ -108,6 +119,7 @@ class AnalyzeRequest(Message):
     engine: EngineOptions = EngineOptions()
     shared_schema: dict[str, Any] = Field(default_factory=dict)
     limits: Limits = Limits()
+    on_finding: OnFinding = OnFinding.WARN
 
 
 class Variable(Message):
@@ -196,6 +208,7 @@ class RenderRequest(Message):
     on_conflict: str = Field(default="conflict", pattern="^(conflict|overwrite|skip)$")
     shared_schema: dict[str, Any] = Field(default_factory=dict, description="as in the AnalyzeRequest")
     policy: Policy = Policy()
+    on_finding: OnFinding = Field(default=OnFinding.WARN, description="what sensitive data in a file means")
     engine: EngineOptions = EngineOptions()
     limits: Limits = Limits()
 
@@ -216,12 +229,26 @@ class OutputFile(Message):
     sensitive: bool = False
 
 
+class Finding(Message):
+    """Where sensitive data stands in a generated file, and of which kind it is; never the data itself."""
+
+    path: Text
+    line: int
+    column: int
+    detector: str = Field(max_length=64)
+
+
+Findings = Annotated[list[Finding], AfterValidator(lambda found: found[:MAX_FINDINGS])]
+
+
 class RenderResponse(Message):
     """All files of one run, sorted by path, and what it cost."""
 
     files: list[OutputFile]
     warnings: Texts = Field(default_factory=list)
     messages: Texts = Field(default_factory=list)
+    findings: Findings = Field(default_factory=list, description="the first ones; redacted when the request said so")
+    findings_total: int = Field(default=0, ge=0)
     engine_version: str
     cpu_seconds: float
     wall_seconds: float

@@ -5,7 +5,9 @@ import hashlib
 import orjson
 
 from unjucks_api.render_protocol import EngineOptions
+from unjucks_api.v1alpha1.data_policy import DataPolicy
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
+from unjucks_operator.errors import NotPermitted
 
 
 def artifact_digest(registry: TemplateRegistry) -> str:
@@ -22,6 +24,15 @@ def engine_options(registry: TemplateRegistry) -> EngineOptions:
         lstrip_blocks=engine.lstrip_blocks,
         autoescape=engine.autoescape,
     )
+
+
+def refuse_classification(registry: TemplateRegistry, policy: DataPolicy) -> None:
+    """Raise NotPermitted for a registry that is more confidential than its tenant may have."""
+    if policy.refuses(registry.classification):
+        raise NotPermitted(
+            f"TemplateRegistry {registry.name} is classified {registry.classification.value}; the Tenant's "
+            f"spec.dataPolicy.maximumClassification is {policy.maximum_classification}"
+        )
 
 
 def catalog_key(registry: TemplateRegistry, digest: str) -> str:

@@ -39,6 +39,7 @@ from unjucks_api.v1alpha1.common import (
 from unjucks_api.v1alpha1.tenant import Execution
 
 MAX_FILES_SHOWN = 100
+MAX_FINDINGS_SHOWN = 20
 MAX_TIMEOUT = 3600
 DEFAULT_TIMEOUT = 120
 MAX_TTL = 8760 * 3600
@@ -262,6 +263,15 @@ class FileStatus(Model):
     sensitive: bool = Field(default=False, description="Whether values from a Secret went into it.")
 
 
+class FindingStatus(Model):
+    """Where sensitive data stands in a generated file."""
+
+    path: PathText = Field(default="", description="Path of the file.")
+    line: Count | None = Field(default=None, description="Line, from 1.")
+    column: Count | None = Field(default=None, description="Column in bytes, from 1.")
+    detector: Word = Field(default="", description="Kind of data, for example payment-card or github-token.")
+
+
 class OutputStatus(Model):
     """Where the files are."""
 
@@ -334,6 +344,10 @@ class GenerationJobStatus(Model):
         default=(), description="Files of the result: the first 100."
     )
     files_truncated: bool | None = Field(default=None, description="Whether there are more files than status shows.")
+    findings: Annotated[tuple[FindingStatus, ...], Field(max_length=MAX_FINDINGS_SHOWN), ListAtomic()] = Field(
+        default=(), description="Sensitive data in the files: the first 20 places. The data itself is never shown."
+    )
+    findings_total: Count | None = Field(default=None, description="Places with sensitive data, also those not shown.")
     output: OutputStatus | None = Field(default=None, description="Where the files are.")
     usage: JobUsage | None = Field(default=None, description="What the run cost.")
     timings: JobTimings | None = Field(default=None, description="How long each stage took.")

@@ -34,6 +34,7 @@ from unjucks_api.v1alpha1.common import (
     Time,
     Word,
 )
+from unjucks_api.v1alpha1.data_policy import Classification
 
 MAX_INLINE_BYTES = 512 * 1024
 MAX_INLINE_FILES = 128
@@ -170,6 +171,11 @@ class TemplateRegistrySpec(Ruled):
     engine: Engine = Field(default=Engine(), description="How templates are read.")
     variables: SharedVariables = Field(default=SharedVariables(), description="Variables that all actions share.")
     policy: Policy = Field(default=Policy(), description="What the registry does in doubtful cases.")
+    classification: Classification | None = Field(
+        default=None,
+        description="How confidential the templates and what they generate are: Public, Internal, Confidential or Restricted. The "
+        "tenant's spec.dataPolicy says what is allowed. Absent: Internal.",
+    )
     suspend: Suspend = Field(
         default=False, description="Stops looking at the source. What was served stays served, and jobs go on."
     )
@@ -291,6 +297,11 @@ class TemplateRegistry(Object):
     )
 
     spec: TemplateRegistrySpec
+
+    @property
+    def classification(self) -> Classification:
+        """How confidential it is when the spec says nothing."""
+        return self.spec.classification or Classification.INTERNAL
 
 
 def display_value(value: Any) -> str:

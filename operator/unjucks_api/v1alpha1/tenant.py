@@ -31,6 +31,7 @@ from unjucks_api.v1alpha1.common import (
     Object,
     Ruled,
     Suspend,
+    Time,
     Word,
 )
 from unjucks_api.v1alpha1.data_policy import DataPolicy
@@ -104,7 +105,14 @@ class TenantNamespace(Model):
             check=lambda name: not is_reserved_namespace(name),
         ),
     ] = Field(
-        description="Name of the namespace. The operator creates it; an existing one of somebody else is never taken."
+        description="Name of the namespace. The operator creates it; an existing one of somebody else is never taken, unless "
+        "adopt says so."
+    )
+    adopt: Annotated[bool, Switch("consent is given or it is not; there is no third way of taking over")] = Field(
+        default=False,
+        description="Takes over a namespace of that name that exists already, if an administrator consents: it must carry the "
+        f"annotation {names.ANNOTATION_ADOPTION_CONSENT} with this Tenant's name, and hold no pods, RoleBindings or "
+        "NetworkPolicies.",
     )
 
 
@@ -140,9 +148,19 @@ class Member(Ruled):
             check=lambda name: not name.startswith("system:"),
         ),
     ] = Field(description="Name as the API server knows it after authentication, for example ada@acme.example.")
-    namespace: DnsLabel | None = Field(
-        default=None, description="Namespace of a ServiceAccount. Needed for that kind, refused for the others."
-    )
+    namespace: (
+        Annotated[
+            DnsLabel,
+            Cel(
+                f"self != '{names.PLATFORM_NAMESPACE}'"
+                + "".join(f" && !self.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES),
+                "service accounts of the cluster and of the platform are no members; name one that belongs to people's programs",
+                reason="FieldValueForbidden",
+                check=lambda name: name != names.PLATFORM_NAMESPACE and not name.startswith(RESERVED_PREFIXES),
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Namespace of a ServiceAccount. Needed for that kind, refused for the others.")
 
 
 # Not a set: server-side apply fails on sets of objects. Not a map: two service accounts may share a name.
@@ -166,16 +184,26 @@ class JobQuota(Model):
     concurrent: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="Most jobs of this tenant that run at one time. Absent: what the tier allows."
     )
+    per_hour: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Most runs of jobs that start within any 60 minutes; further ones wait. Absent: what the tier allows.",
+    )
 
 
 class Quota(Model):
-    """Limits of the tenant as a whole, shared by its namespaces. They lower what the tier allows."""
+    """Limits of the tenant as a whole, shared by its namespaces. They lower what the tier gives, or raise it up to its maximum."""
 
     cpu: Cpu | None = Field(
         default=None, description='CPU of all pods together, in cores: "4", "500m". Absent: what the tier allows.'
     )
     memory: Memory | None = Field(
         default=None, description="Memory of all pods together: 8Gi, 512Mi. Absent: what the tier allows."
+    )
+    ephemeral_storage: Memory | None = Field(
+        default=None, description="Local disk of all pods together: 8Gi. Absent: what the tier allows."
+    )
+    pods: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="Pods that exist at one time, renderers included. Absent: what the tier allows."
     )
     jobs: JobQuota | None = Field(default=None, description="Limits on generation jobs.")
 
@@ -239,6 +267,11 @@ class TenantSpec(Ruled):
             "a tenant that has a database keeps it: mode cannot change to None; make a new Tenant without a database instead",
             field_path=".database.mode",
         ),
+        Cel(
+            "!has(oldSelf.region) || (has(self.region) && self.region == oldSelf.region)",
+            "a tenant stays in its region; make a new Tenant in the other one and move its content",
+            field_path=".region",
+        ),
     )
 
     display_name: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
@@ -251,6 +284,11 @@ class TenantSpec(Ruled):
             "operator's configuration.",
         )
     )
+    region: LabelValue | None = Field(
+        default=None,
+        description="Where the tenant's data and pods have to be, as the platform names its regions. One that it cannot keep is "
+        "refused. Cannot be changed once set. Absent: anywhere.",
+    )
     namespaces: (
         Annotated[tuple[TenantNamespace, ...], Field(min_length=1, max_length=MAX_NAMESPACES), ListMap()] | None
     ) = Field(
@@ -259,7 +297,7 @@ class TenantSpec(Ruled):
     members: Members = Field(
         default=Members(), description="People and programs that belong to the tenant, in three roles."
     )
-    quota: Quota = Field(default=Quota(), description="Limits that lower what the tier allows.")
+    quota: Quota = Field(default=Quota(), description="Limits of the tenant, within what its tier allows.")
     network: Network = Field(
         default=Network(), description="What may come in and go out, beyond the cluster's DNS. Absent: nothing."
     )
@@ -288,9 +326,18 @@ class TenantSpec(Ruled):
         default=None,
         description=f"Who pays. Copied to the tenant's objects as the label {names.LABEL_CUSTOM_PREFIX}cost-center.",
     )
+    team: LabelValue | None = Field(
+        default=None,
+        description=f"Who answers for it. Copied to the tenant's objects as the label {names.LABEL_CUSTOM_PREFIX}team.",
+    )
+    environment: LabelValue | None = Field(
+        default=None,
+        description="What it is for, for example production or test. Copied to the tenant's objects as the label "
+        f"{names.LABEL_CUSTOM_PREFIX}environment.",
+    )
     suspend: Suspend = Field(
         default=False,
-        description="Stops the tenant: no job starts and no renderer runs. Everything else stays as it is.",
+        description="Stops the tenant: no job starts; runs under way end, then no renderer runs. Everything else stays as it is.",
     )
     protected: Annotated[bool, Switch("protection is on or off, as every console shows it")] = Field(
         default=False,
@@ -311,6 +358,9 @@ class NamespaceStatus(Model):
     name: DnsLabel = Field(description="Name of the namespace.")
     uid: Word = Field(default="", description="UID of the namespace, so that a recreated one is not taken for it.")
     ready: bool = Field(default=False, description="Whether all of the namespace's guards are in place.")
+    adopted: bool | None = Field(
+        default=None, description="Whether it was taken over (adopt) and found empty behind its guards."
+    )
 
 
 class DatabaseStatus(Model):
@@ -334,6 +384,17 @@ class TenantUsage(Model):
     """What the tenant uses."""
 
     jobs_active: Count | None = Field(default=None, description="Generation jobs that run now.")
+    jobs_last_hour: Count | None = Field(
+        default=None, description="Runs of jobs that started within the last 60 minutes."
+    )
+    cpu: Word = Field(default="", description="CPU that the tenant's pods reserve, in cores.")
+    memory: Word = Field(default="", description="Memory that the tenant's pods reserve.")
+    pods: Count | None = Field(default=None, description="Pods that exist and are not finished.")
+    database_bytes: Bytes | None = Field(default=None, description="Size of what the tenant keeps in the database.")
+    cache_bytes: Bytes | None = Field(default=None, description="Size of what the tenant keeps in Redis.")
+    refreshed_at: Time | None = Field(
+        default=None, description="When these figures last changed by enough to be told; jobsActive is always as now."
+    )
 
 
 class DeletionStep(Model):
@@ -454,8 +515,13 @@ class Tenant(Object):
 
     @property
     def custom_labels(self) -> dict[str, str]:
-        """``spec.labels`` and ``spec.costCenter`` as they stand on children, under our prefix."""
-        labels = {names.LABEL_CUSTOM_PREFIX + key: value for key, value in self.spec.labels.items()}
-        if self.spec.cost_center:
-            labels[names.LABEL_CUSTOM_PREFIX + "cost-center"] = self.spec.cost_center
-        return dict(sorted(labels.items()))
+        """``spec.labels``, and the fields that are labels too, as they stand on children, under our prefix."""
+        spec = self.spec
+        own = {
+            "cost-center": spec.cost_center,
+            "team": spec.team,
+            "environment": spec.environment,
+            "region": spec.region,
+        }
+        labels = {**spec.labels, **{key: value for key, value in own.items() if value}}
+        return {names.LABEL_CUSTOM_PREFIX + key: value for key, value in sorted(labels.items())}

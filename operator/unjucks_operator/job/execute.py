@@ -17,7 +17,7 @@ import orjson
 
 from unjucks_api import names
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Limits, RenderRequest, RenderResponse
+from unjucks_api.render_protocol import Limits, OnFinding, RenderRequest, RenderResponse
 from unjucks_api.v1alpha1.generation_job import GenerationJob
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.config import Config
@@ -251,6 +251,7 @@ class Execution:
             action=run.action,
             variables=run.variables,
             sensitive=list(run.sensitive),
+            on_finding=run.on_finding,
             engine=run.engine,
             shared_schema=run.shared_schema,
             limits=Limits(
@@ -275,6 +276,8 @@ class Execution:
         progress.wall_seconds = response.wall_seconds
         progress.memory_bytes = response.max_rss_bytes
         progress.engine_version = response.engine_version
+        progress.findings, progress.findings_total = tuple(response.findings), response.findings_total
+        progress.redacted = request.on_finding is OnFinding.REDACT
         return response
 
 

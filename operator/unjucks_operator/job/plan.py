@@ -19,12 +19,13 @@ import orjson
 
 from unjucks_api.conditions import ConditionType, find_condition
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Action, EngineOptions
+from unjucks_api.render_protocol import Action, EngineOptions, OnFinding
+from unjucks_api.v1alpha1.data_policy import DataPolicy
 from unjucks_api.v1alpha1.generation_job import GenerationJob
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
 from unjucks_api.variable_messages import ProblemKind
 from unjucks_api.variables import validate
-from unjucks_operator.artifact import artifact_digest, engine_options
+from unjucks_operator.artifact import artifact_digest, engine_options, refuse_classification
 from unjucks_operator.errors import Terminal, Waiting
 from unjucks_operator.job.variables import SourceKey, merge_variables
 
@@ -67,6 +68,7 @@ class Run:
     sensitive: tuple[str, ...]
     engine: EngineOptions
     shared_schema: dict[str, Any] = field(default_factory=dict)
+    on_finding: OnFinding = OnFinding.WARN
 
 
 Decision = Done | Stop | Pause | Run
@@ -77,6 +79,7 @@ class JobObserved:
     """Everything read before planning. ``actions`` are those of the registry's current artifact."""
 
     tenant_suspended: bool
+    data_policy: DataPolicy
     registry: TemplateRegistry | None
     actions: tuple[Action, ...] | None
     sources: Mapping[SourceKey, Mapping[str, str] | None]
@@ -121,6 +124,7 @@ def plan_job(job: GenerationJob, observed: JobObserved) -> Decision:
     if observed.tenant_suspended:
         return Pause("the tenant is suspended: no job starts")
     registry = _require_registry(job, observed)
+    refuse_classification(registry, observed.data_policy)
     action = _require_action(job, registry, observed)
     return _freeze(job, registry, action, observed)
 
@@ -185,6 +189,7 @@ def _freeze(job: GenerationJob, registry: TemplateRegistry, action: Action, obse
             reason=Reason.VARIABLES_MISSING if missing else Reason.VARIABLES_INVALID,
         )
     engine = engine_options(registry)
+    on_finding = observed.data_policy.on_finding_in(registry.classification)
     inputs = orjson.dumps(
         {
             "tree": artifact_digest(registry),
@@ -194,6 +199,7 @@ def _freeze(job: GenerationJob, registry: TemplateRegistry, action: Action, obse
             "variables": variables,
             "output": job.spec.output.wire() if job.spec.output else None,
             "dryRun": job.spec.dry_run,
+            "onFinding": on_finding.value,
         },
         option=orjson.OPT_SORT_KEYS,
     )
@@ -209,6 +215,7 @@ def _freeze(job: GenerationJob, registry: TemplateRegistry, action: Action, obse
         sensitive=merged.sensitive,
         engine=engine,
         shared_schema=registry.spec.variables.schema_,
+        on_finding=on_finding,
     )
 
 

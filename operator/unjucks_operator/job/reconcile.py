@@ -166,6 +166,7 @@ class JobReconciler:
         registry, actions = await self._observe_registry(job, role)
         observed = JobObserved(
             tenant_suspended=tenant.spec.suspend,
+            data_policy=tenant.spec.data_policy,
             registry=registry,
             actions=actions,
             sources=await read_sources(self._api, job),

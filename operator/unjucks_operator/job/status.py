@@ -11,8 +11,9 @@ from typing import Any
 
 from unjucks_api.conditions import Condition, ConditionType, merge_conditions, timestamp
 from unjucks_api.reasons import Reason
+from unjucks_api.render_protocol import Finding
 from unjucks_api.v1alpha1.common import seconds_text
-from unjucks_api.v1alpha1.generation_job import MAX_FILES_SHOWN, GenerationJob
+from unjucks_api.v1alpha1.generation_job import MAX_FILES_SHOWN, MAX_FINDINGS_SHOWN, GenerationJob
 from unjucks_operator.errors import OperatorError
 from unjucks_operator.job.desired.config_map import File
 from unjucks_operator.job.plan import Run
@@ -44,6 +45,10 @@ class Progress:
     engine_version: str = ""
     files: Sequence[File] = field(default_factory=tuple)
     manifest_digest: str = ""
+    findings: Sequence[Finding] = field(default_factory=tuple)
+    findings_total: int = 0
+    redacted: bool = False
+    """Whether what was found was taken out."""
 
 
 def compute_pending(
@@ -103,26 +108,32 @@ def compute_succeeded(
         Condition(ConditionType.VALIDATED, "True", Reason.SUCCEEDED, "the variables fit the template's schema"),
         Condition(ConditionType.RENDERED, "True", Reason.SUCCEEDED, f"{count} file(s)"),
     ]
+    if progress.findings:
+        conditions.append(_found(progress))
     if not job.spec.dry_run:
         conditions.append(Condition(ConditionType.PUBLISHED, "True", reason, text))
     status = _base(job, "Succeeded") | _run_facts(job, run, progress)
-    status |= _file_facts(progress.files) | {
-        "completionTime": timestamp(now),
-        "lastHandledRequestedAt": job.requested_at,
-        "usage": {
-            "cpuSeconds": seconds_text(progress.cpu_seconds),
-            "wallSeconds": seconds_text(progress.wall_seconds),
-            "memoryBytes": progress.memory_bytes,
-            "queueSeconds": seconds_text(progress.queue_seconds),
-        },
-        "timings": {
-            "resolveSeconds": seconds_text(progress.resolve_seconds),
-            "queueSeconds": seconds_text(progress.queue_seconds),
-            "renderSeconds": seconds_text(progress.render_seconds),
-            "publishSeconds": seconds_text(progress.publish_seconds),
-            "totalSeconds": seconds_text((now - progress.started).total_seconds()),
-        },
-    }
+    status |= (
+        _file_facts(progress.files)
+        | _finding_facts(progress)
+        | {
+            "completionTime": timestamp(now),
+            "lastHandledRequestedAt": job.requested_at,
+            "usage": {
+                "cpuSeconds": seconds_text(progress.cpu_seconds),
+                "wallSeconds": seconds_text(progress.wall_seconds),
+                "memoryBytes": progress.memory_bytes,
+                "queueSeconds": seconds_text(progress.queue_seconds),
+            },
+            "timings": {
+                "resolveSeconds": seconds_text(progress.resolve_seconds),
+                "queueSeconds": seconds_text(progress.queue_seconds),
+                "renderSeconds": seconds_text(progress.render_seconds),
+                "publishSeconds": seconds_text(progress.publish_seconds),
+                "totalSeconds": seconds_text((now - progress.started).total_seconds()),
+            },
+        }
+    )
     status["summary"] |= {"template": f"{run.generator}/{run.action}", "output": where}
     if where and output and output.config_map:
         status["output"] = {"kind": "ConfigMap", "name": output.config_map.name, "digest": progress.manifest_digest}
@@ -212,6 +223,28 @@ def _file_facts(files: Sequence[File]) -> dict[str, Any]:
     if len(files) > MAX_FILES_SHOWN:
         facts["filesTruncated"] = True
     return facts
+
+
+def _found(progress: Progress) -> Condition:
+    first = progress.findings[0]
+    done = "taken out of" if progress.redacted else "in"
+    text = (
+        f"{progress.findings_total} place(s) with sensitive data {done} the files, the first is "
+        f"{first.path}:{first.line}: {first.detector}"
+    )
+    return Condition(ConditionType.SENSITIVE_DATA_FOUND, "True", Reason.SENSITIVE_DATA_FOUND, text)
+
+
+def _finding_facts(progress: Progress) -> dict[str, Any]:
+    if not progress.findings:
+        return {}
+    shown = progress.findings[:MAX_FINDINGS_SHOWN]
+    return {
+        "findings": [
+            {"path": it.path[:1024], "line": it.line, "column": it.column, "detector": it.detector} for it in shown
+        ],
+        "findingsTotal": progress.findings_total,
+    }
 
 
 def _finish(job: GenerationJob, status: dict[str, Any], conditions: list[Condition], now: datetime) -> dict[str, Any]:

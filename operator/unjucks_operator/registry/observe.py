@@ -7,7 +7,7 @@ import base64
 from collections.abc import Mapping
 
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import AnalyzeRequest, Limits, SourceFile
+from unjucks_api.render_protocol import AnalyzeRequest, Limits, OnFinding, SourceFile
 from unjucks_api.tree import PathRejectedError, check_path
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
 from unjucks_operator.artifact import engine_options
@@ -37,7 +37,9 @@ def source_version(registry: TemplateRegistry, config_maps: ChildStore) -> str:
     return f"{child.uid}/{child.resource_version}"
 
 
-async def read_source(api: KubeApi, registry: TemplateRegistry, version: str, limits: Limits) -> AnalyzeRequest:
+async def read_source(
+    api: KubeApi, registry: TemplateRegistry, version: str, limits: Limits, on_finding: OnFinding
+) -> AnalyzeRequest:
     """What the renderer is asked to analyse. Raises Conflict when the ConfigMap is no longer at ``version``."""
     reference = registry.spec.config_map_ref
     archive: str | None = None
@@ -57,6 +59,7 @@ async def read_source(api: KubeApi, registry: TemplateRegistry, version: str, li
         engine=engine_options(registry),
         shared_schema=registry.spec.variables.schema_,
         limits=limits,
+        on_finding=on_finding,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import orjson
 
 from unjucks_api.render_protocol import Action, AnalyzeResponse
+from unjucks_api.v1alpha1.data_policy import DataPolicy
 from unjucks_api.v1alpha1.template_registry import OnInvalidTemplate, TemplateRegistry
 from unjucks_operator.artifact import artifact_digest
 
@@ -34,12 +35,15 @@ INLINE = "inline"
 """The source version of inline files: they are a part of the spec, which the fingerprint covers."""
 
 
-def plan_registry(registry: TemplateRegistry, source_version: str, *, artifact_stored: bool) -> Decision:
+def plan_registry(
+    registry: TemplateRegistry, source_version: str, policy: DataPolicy, *, artifact_stored: bool
+) -> Decision:
     """The decision. ``source_version`` names the state of the source outside the object (a ConfigMap's UID and version).
 
+    ``policy`` is the tenant's: templates are looked through again when it changes what a finding means.
     A registry whose artifact is missing in the store (a database restored from an older backup) is read again.
     """
-    version = fingerprint(registry, source_version)
+    version = fingerprint(registry, source_version, policy)
     status = registry.status
     handled = (
         status.get("sourceVersion") == version and (status.get("lastHandledRequestedAt") or "") == registry.requested_at
@@ -49,10 +53,14 @@ def plan_registry(registry: TemplateRegistry, source_version: str, *, artifact_s
     return Ingest(version)
 
 
-def fingerprint(registry: TemplateRegistry, source_version: str) -> str:
-    """``sha256:<hex>`` over the spec and the source's version: equal means that reading again would find the same."""
+def fingerprint(registry: TemplateRegistry, source_version: str, policy: DataPolicy) -> str:
+    """``sha256:<hex>`` over all that reading depends on: equal means that reading again would find the same."""
+    on_finding = policy.on_finding_in(registry.classification).value
     spec = registry.spec.model_dump(mode="json", by_alias=True, exclude={"suspend"})
-    return "sha256:" + hashlib.sha256(orjson.dumps([spec, source_version], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return (
+        "sha256:"
+        + hashlib.sha256(orjson.dumps([spec, source_version, on_finding], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from unjucks_api.render_protocol import Limits
 from unjucks_api.v1alpha1.common import InvalidObjectError
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
 from unjucks_api.v1alpha1.tenant import DatabaseMode, Tenant
-from unjucks_operator.artifact import artifact_digest, catalog_key
+from unjucks_operator.artifact import artifact_digest, catalog_key, refuse_classification
 from unjucks_operator.config import Config
 from unjucks_operator.directory import TenantDirectory
 from unjucks_operator.engine.runner import Result
@@ -98,9 +98,11 @@ class RegistryReconciler:
                 f"Tenant {tenant.name} has no database (spec.database.mode is None), so nothing can be stored",
                 reason=Reason.TENANT_NOT_READY,
             )
+        policy = tenant.spec.data_policy
+        refuse_classification(registry, policy)
         version = source_version(registry, self._config_maps)
         role = self._role_of(tenant)
-        match plan_registry(registry, version, artifact_stored=await self._is_stored(role, registry)):
+        match plan_registry(registry, version, policy, artifact_stored=await self._is_stored(role, registry)):
             case Keep():
                 if registry.status.get("observedGeneration") != registry.generation:
                     await self._write(body, compute_kept(registry, suspended=False, now=self._now()))
@@ -129,7 +131,8 @@ class RegistryReconciler:
             source_bytes=jobs.source_bytes,
             files=jobs.files,
         )
-        request = await read_source(self._api, registry, version, limits)
+        on_finding = tenant.spec.data_policy.on_finding_in(registry.classification)
+        request = await read_source(self._api, registry, version, limits, on_finding)
         self._wanting[key] = tenant.uid
         self._demand.want(tenant.uid, ("registry", key))
         # Without a ready pod there is nothing to wait for here: the pod's event brings this key back.
@@ -145,9 +148,10 @@ class RegistryReconciler:
         await self._write(body, compute_ingested(registry, analysis, verdict, wanted, now=self._now()))
 
     def _fingerprint(self, registry: TemplateRegistry) -> str | None:
-        """What is going to be read now; None when the source is not there."""
+        """What is going to be read now; None when the source, or the tenant, is not there."""
         try:
-            return fingerprint(registry, source_version(registry, self._config_maps))
+            policy = self._directory.require(registry.namespace).spec.data_policy
+            return fingerprint(registry, source_version(registry, self._config_maps), policy)
         except Waiting:
             return None
 

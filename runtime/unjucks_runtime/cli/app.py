@@ -220,7 +220,7 @@ def lint(
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors")] = False,
     output: Output = None,
 ) -> None:
-    """Checks a template set without running it: syntax, frontmatter, schemas, unknown filters, unused variables."""
+    """Checks a template set without running it: syntax, frontmatter, schemas, unknown filters, unused variables, credentials."""
     out = Out(output)
     with reporting(out):
         checks.lint(out, sets.load(templates, Options(), check=True), strict=strict)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +11,20 @@ from rich.text import Text
 from unjucks_runtime.cli.local import set_engine
 from unjucks_runtime.cli.output import Exit, Failure, Out, excerpt
 from unjucks_runtime.cli.sets import LocalSet
+from unjucks_runtime.dlp.scan import problems_in
 from unjucks_runtime.generator import File, Options, Status, read_tree
 from unjucks_runtime.generator.golden import Outcome, run_case, updated_files
 from unjucks_runtime.generator.migrate import CHANGE, scan
 from unjucks_runtime.generator.write import write_files
 
+SEARCH_SECONDS = 30.0
+
 
 def lint(out: Out, loaded: LocalSet, *, strict: bool) -> None:
     """Reports every problem of a set."""
-    problems = loaded.templates.all_problems
+    contents = ((path, content) for path, (content, _) in loaded.files.items())
+    sensitive = problems_in(contents, severity="warning", clock=time.monotonic, seconds=SEARCH_SECONDS)
+    problems = [*loaded.templates.all_problems, *sensitive]
     errors = sum(item.severity == "error" for item in problems)
     bad = errors or (strict and problems)
     if out.machine:
@@ -34,6 +40,8 @@ def lint(out: Out, loaded: LocalSet, *, strict: bool) -> None:
             style = "bold red" if item.severity == "error" else "bold yellow"
             place = ":".join(str(part) for part in (item.path, item.line, item.column) if part)
             out.console.print(Text.assemble((f"{item.severity}: ", style), (place, "bold"), f": {item.message}"))
+            if item in sensitive:
+                continue  # an excerpt would show what must not be seen, in a log for example
             for line in excerpt(loaded.files, item.path, item.line, item.column):
                 out.line(line, "dim")
         out.line(

@@ -6,7 +6,9 @@ Runs inside the confinement on data of which nothing is trusted. Everything that
 
 import base64
 import gc
+import hashlib
 import importlib
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,25 +23,30 @@ from unjucks_api.render_protocol import (
     AnalyzeResponse,
     EngineOptions,
     ErrorResponse,
+    Finding,
+    OnFinding,
     OutputFile,
     RenderRequest,
     RenderResponse,
     SourceFile,
 )
 from unjucks_api.tree import PathRejectedError, check_collisions, check_path, tree_digest
+from unjucks_runtime.dlp.scan import Scan, problems_in, redact
 from unjucks_runtime.generator.errors import GenerationError
 from unjucks_runtime.generator.generate import generate
 from unjucks_runtime.generator.load import check_folder, load_tree
 from unjucks_runtime.generator.model import TemplateSet
 from unjucks_runtime.generator.options import Options
 from unjucks_runtime.generator.prepared import Prepared, prepare
-from unjucks_runtime.generator.result import Status
+from unjucks_runtime.generator.result import File, Status
 from unjucks_runtime.renderer.setting import Setting, setting_of
 from unjucks_runtime.sources.archive import ArchiveLimits, unpack_tar_gz
 
 Tree = Mapping[str, tuple[bytes, int]]
 
 _M = TypeVar("_M", bound=BaseModel)
+SCAN_SECONDS = 5.0
+"""Most time for looking through all files of a task; it counts as the task's own."""
 _MIN_SECRET = 4
 _MASK = "***"
 
@@ -127,11 +134,17 @@ def analyze(request: bytes) -> bytes:
         )
     except GenerationError as error:
         raise failure(error) from None
+    sensitive = problems_in(
+        ((path, content) for path, (content, _) in files.items()),
+        severity="error" if task.on_finding is OnFinding.BLOCK else "warning",
+        clock=time.monotonic,
+        seconds=SCAN_SECONDS,
+    )
     answer = AnalyzeResponse(
         digest=tree_digest(files),
         files=[SourceFile(path=path, content=_encode(files[path][0]), mode=files[path][1]) for path in sorted(files)],
         actions=[action.catalogue() for action in loaded.actions],
-        problems=list(loaded.problems),
+        problems=[*loaded.problems, *sensitive],
         engine_version=engine_version(),
     )
     return _dump(answer)
@@ -201,18 +214,18 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
         result = generate(
             loaded, task.generator, task.action, task.variables, base=base, options=options, prepared=prepared
         )
-    except GenerationError as error:
-        refused = failure(error)
-        response = refused.response
+        changed, found = _searched(result.files, task.on_finding)
+    except (GenerationError, TaskFailure) as error:
+        response = (error if isinstance(error, TaskFailure) else failure(error)).response
         hidden = {"message": hide(response.message), "path": hide(response.path)}
         raise TaskFailure(response.model_copy(update=hidden)) from None
     files = [
         OutputFile(
             path=file.path,
-            content="" if file.status is Status.SKIPPED else _encode(file.content),
+            content="" if file.status is Status.SKIPPED else _encode(changed.get(file.path, file.content)),
             mode=file.mode,
-            size=len(file.content),
-            sha256=file.sha256,
+            size=len(changed.get(file.path, file.content)),
+            sha256=hashlib.sha256(changed[file.path]).hexdigest() if file.path in changed else file.sha256,
             action=file.status.value,
             template=file.template,
             sensitive=file.sensitive,
@@ -221,7 +234,14 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
     ]
     answer = RenderResponse(
         files=files,
-        warnings=[hide(text) for text in result.warnings],
+        warnings=[
+            *(hide(text) for text in result.warnings),
+            *(f"{hide(path)} is too large to be searched for sensitive data" for path in found.skipped),
+        ],
+        findings=[
+            Finding(path=hide(it.path), line=it.line, column=it.column, detector=it.detector) for it in found.findings
+        ],
+        findings_total=found.total,
         messages=[hide(text) for text in result.messages],
         engine_version=engine_version(),
         cpu_seconds=0.0,
@@ -229,6 +249,35 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
         max_rss_bytes=0,
     )
     return _dump(answer)
+
+
+def _searched(files: Iterable[File], on_finding: OnFinding) -> tuple[Mapping[str, bytes], Scan]:
+    """The files that are to be redacted, as they become, and what was found in all. Raises TaskFailure when that is refused."""
+    written = ((file.path, file.content) for file in files if file.status is not Status.SKIPPED)
+    changed, found = redact(written, clock=time.monotonic, seconds=SCAN_SECONDS)
+    blocks = on_finding is OnFinding.BLOCK
+    if blocks and found.findings:
+        first = found.findings[0]
+        more = f", and {found.total - 1} more" if found.total > 1 else ""
+        raise TaskFailure(
+            ErrorResponse(
+                reason=Reason.SENSITIVE_DATA_BLOCKED,
+                message=f"{first}{more}; nothing was published (onFinding: Block)",
+                path=first.path,
+                line=first.line,
+                column=first.column,
+            )
+        )
+    if found.skipped and on_finding is not OnFinding.WARN:
+        raise TaskFailure(
+            ErrorResponse(
+                reason=Reason.SENSITIVE_DATA_BLOCKED,
+                message=f"{found.skipped[0]} is too large to be searched for sensitive data, so it cannot be published "
+                f"(onFinding: {on_finding})",
+                path=found.skipped[0],
+            )
+        )
+    return (changed if on_finding is OnFinding.REDACT else {}), found
 
 
 def _run_options(task: RenderRequest) -> Options:

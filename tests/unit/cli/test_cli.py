@@ -253,6 +253,15 @@ class TestLook:
         assert unjucks("lint").code == 0
         assert unjucks("lint", "--strict").code == Exit.FOUND
 
+    def test_lint_finds_credentials_and_shows_none(self, here: Path) -> None:
+        token = "ghp" + "_" + "a1B2" * 9
+        (here / "_templates/web/page/leak.njk").write_text(f"key: {token}\n")
+        for output in ("text", "json"):
+            done = unjucks("lint", "--strict", "-o", output)
+            assert done.code == Exit.FOUND
+            assert "github-token" in done.out
+            assert token not in done.out
+
     def test_migrate(self, here: Path) -> None:
         assert unjucks("migrate").code == 0
         (here / "_templates/web/page/old.ejs.t").write_text("---\nto: a\n---\n<%= name %>")

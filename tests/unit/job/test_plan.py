@@ -7,8 +7,9 @@ import pytest
 
 from support.builders import job, registry
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Action, Problem
-from unjucks_operator.errors import Terminal, Waiting
+from unjucks_api.render_protocol import Action, OnFinding, Problem
+from unjucks_api.v1alpha1.data_policy import Classification, DataPolicy
+from unjucks_operator.errors import NotPermitted, Terminal, Waiting
 from unjucks_operator.job.plan import Done, JobObserved, Pause, Run, Stop, is_finished, plan_job
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -26,6 +27,7 @@ SERVING = {"observedGeneration": 1, "artifact": {"digest": TREE}}
 def world(**kwargs: Any) -> JobObserved:
     facts: dict[str, Any] = {
         "tenant_suspended": False,
+        "data_policy": DataPolicy(),
         "registry": registry(status=SERVING),
         "actions": (ACTION,),
         "sources": {},
@@ -159,3 +161,19 @@ def test_the_ttl_counts_from_completion() -> None:
     decision = plan_job(finished(spec={"ttl": {"afterSuccess": "2h"}}), world())
     assert decision == Done(datetime(2026, 1, 1, 13, 0, tzinfo=UTC))
     assert plan_job(finished(), world()) == Done(None)
+
+
+def test_a_registry_above_the_tenants_classification_is_not_used() -> None:
+    policy = DataPolicy(maximum_classification=Classification.INTERNAL)
+    secret = registry(spec={"classification": "Restricted"}, status=SERVING)
+    with pytest.raises(NotPermitted, match=r"classified Restricted.*maximumClassification is Internal"):
+        plan_job(named(), world(registry=secret, data_policy=policy))
+    assert isinstance(plan_job(named(), world(registry=secret)), Run)
+
+
+def test_what_a_finding_means_is_part_of_the_run() -> None:
+    public = registry(spec={"classification": "Public"}, status=SERVING)
+    asked = plan_job(named(), world(data_policy=DataPolicy(on_finding=OnFinding.REDACT)))
+    plain, strict = plan_job(named(), world()), plan_job(named(), world(registry=public))
+    assert [run.on_finding for run in (asked, plain, strict) if isinstance(run, Run)] == ["Redact", "Warn", "Block"]
+    assert len({run.inputs_digest for run in (asked, plain, strict) if isinstance(run, Run)}) == 3

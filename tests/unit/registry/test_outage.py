@@ -5,6 +5,7 @@ from typing import Any
 
 from unjucks_api.conditions import Condition, ConditionType, merge_conditions
 from unjucks_api.reasons import Reason
+from unjucks_api.v1alpha1.data_policy import DataPolicy
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
 from unjucks_operator.errors import Waiting
 from unjucks_operator.registry.plan import Ingest, Keep, fingerprint, plan_registry
@@ -35,10 +36,10 @@ def registry(status: dict[str, Any]) -> TemplateRegistry:
 def test_a_status_that_tells_of_an_outage_makes_the_source_be_read_again() -> None:
     bad = Condition(ConditionType.READY, "False", Reason.TEMPLATES_INVALID, "x.njk:1:1: no")
     status = {
-        "sourceVersion": fingerprint(registry({}), "inline"),
+        "sourceVersion": fingerprint(registry({}), "inline", DataPolicy()),
         "observedGeneration": 2,
         "conditions": merge_conditions((), [bad], generation=2, now=NOW),
     }
-    assert isinstance(plan_registry(registry(status), "inline", artifact_stored=False), Keep)
+    assert isinstance(plan_registry(registry(status), "inline", DataPolicy(), artifact_stored=False), Keep)
     told = compute_failed(registry(status), WAITING, version=None, now=NOW)
-    assert isinstance(plan_registry(registry(told), "inline", artifact_stored=False), Ingest)
+    assert isinstance(plan_registry(registry(told), "inline", DataPolicy(), artifact_stored=False), Ingest)
