@@ -75,6 +75,8 @@ from unjucks_operator.kube.resources import (
     Resource,
 )
 from unjucks_operator.kube.transport import Limits as ClientLimits
+from unjucks_operator.network.discovery import Discovery
+from unjucks_operator.network.probe import NetworkProbe
 from unjucks_operator.platform import Platform
 from unjucks_operator.registry.reconcile import RegistryReconciler
 from unjucks_operator.renderers.client import RendererClient
@@ -87,6 +89,7 @@ from unjucks_operator.sweep import DatabaseGate, Sweeper
 from unjucks_operator.tenant.breaker import DeletionBreaker
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.desired.renderer import build_isolated_pod
+from unjucks_operator.tenant.facts import NetworkView
 from unjucks_operator.tenant.reconcile import TenantReconciler
 from unjucks_operator.triggers import Triggers
 
@@ -143,6 +146,7 @@ class App:
         self._make_cache()
         self._make_stores()
         self._make_queues()
+        self._make_network(endpoint.server)
         self._make_reconcilers()
         self._make_source(endpoint, credentials)
         self._make_lease()
@@ -230,6 +234,21 @@ class App:
         self.registry_queue = queue("registry", group_of=self._group)
         self.job_queue = queue("job", group_of=self._group, limit_of=self._job_limit)
 
+    def _make_network(self, server: str) -> None:
+        config, clock = self.config, self.clock
+        self.discovery = Discovery(self.api, config, server, clock=clock, on_change=self._wake_tenants)
+        self.network_probe = NetworkProbe(
+            self.api, self.stores[POD], config, clock=clock, rng=self.rng, on_change=self._wake_tenants
+        )
+
+    def _on_child(self, resource: Resource, old: Child | None, new: Child | None) -> None:
+        self.triggers.on_child(resource, old, new)
+        self.network_probe.notice(resource, new)
+
+    def _wake_tenants(self) -> None:
+        for key in self.tenants.keys():  # noqa: SIM118  a method of the store, not of a dict
+            self.tenant_queue.add(key, Lane.RESYNC)
+
     def _group(self, key: ObjectKey) -> str:
         tenant = self.directory.owner_of(key[0])
         return tenant.name if tenant is not None else f"namespace/{key[0]}"
@@ -268,6 +287,7 @@ class App:
             config=config,
             authority_serial=self.platform.authority_serial,
             cache_available=self.cache_users.available,
+            network=lambda: NetworkView(self.discovery.ranges, self.network_probe.state),
             now=now,
         )
         self.registry = RegistryReconciler(
@@ -317,7 +337,7 @@ class App:
             demand=self.demand,
             is_ours=lambda: self.status.storing,
         )
-        self._deliver = self.triggers.on_child
+        self._deliver = self._on_child
 
     def _role_of(self, tenant: Tenant) -> str:
         """The tenant's database role. Raises Waiting until its database part is in place."""
@@ -445,6 +465,8 @@ class App:
             add("lease", Piece(self.elector.acquire, self.elector.release))
         add("own secrets", Piece(self._load_platform, self.pool.close))
         add("informers", Piece(self._start_informers, self._stop_background))
+        add("network ranges", self.discovery)
+        add("network probe", self.network_probe)
         add("event source", self.source)
         workers, group = config.workers, Group()
         for name, queue, reconcile, count, timeout in (
@@ -544,8 +566,7 @@ class App:
     async def _refresh_platform(self) -> None:
         if await self.platform.refresh():
             self.pool.use(self.platform.context)
-            for key in self.tenants.keys():  # noqa: SIM118  a method of the store, not of a dict
-                self.tenant_queue.add(key, Lane.RESYNC)
+            self._wake_tenants()
 
     async def _start_informers(self) -> None:
         for resource, informer in self.informers.items():

@@ -166,6 +166,8 @@ class Site:
             "kubernetes": {"kubeconfig": str(kubeconfig or self.plane.kubeconfig_for(OPERATOR_USER))},
             "health": {"host": "127.0.0.1", "port": port},
             "leader": QUICK_LEASE,
+            # The pods of the stand-in kubelet share this machine's network: there are no policies to try.
+            "network": {"probe": {"enabled": False}},
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config | self.settings | settings))
         log = folder / "log"

@@ -49,7 +49,24 @@ ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "roleb
 DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments")
 LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 EVENT = Resource("events.k8s.io", "v1", "Event", "events")
+VALIDATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    namespaced=False,
+)
+MUTATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+    namespaced=False,
+)
 CRD = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
+NODE = Resource("", "v1", "Node", "nodes", namespaced=False)
+SERVICE_CIDR = Resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", namespaced=False)
+ENDPOINT_SLICE = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
 TENANT = Resource(names.GROUP, names.VERSION, "Tenant", "tenants", namespaced=False)
 TEMPLATE_REGISTRY = Resource(names.GROUP, names.VERSION, "TemplateRegistry", "templateregistries")
 GENERATION_JOB = Resource(names.GROUP, names.VERSION, "GenerationJob", "generationjobs")
@@ -69,6 +86,8 @@ BY_KIND = {
         DEPLOYMENT,
         LEASE,
         EVENT,
+        VALIDATING_WEBHOOKS,
+        MUTATING_WEBHOOKS,
         CRD,
         TENANT,
         TEMPLATE_REGISTRY,

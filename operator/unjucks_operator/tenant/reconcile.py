@@ -20,7 +20,6 @@ from unjucks_operator.errors import Conflict, InvalidSpec, OperatorError, Owners
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import NAMESPACE, SECRET, TENANT, Resource
 from unjucks_operator.kube.store import ChildStore
-from unjucks_operator.network.enforcement import OFF
 from unjucks_operator.planning import Apply, IssueCertificate, Manifest, Outcome
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
@@ -56,7 +55,7 @@ class TenantReconciler:
         config: Config,
         authority_serial: Callable[[], str],
         cache_available: bool,
-        network: Callable[[], NetworkView] = lambda: NetworkView(enforcement=OFF),
+        network: Callable[[], NetworkView],
         now: Callable[[], datetime],
     ) -> None:
         self._api = api
