@@ -21,6 +21,7 @@ from unjucks_api.v1alpha1.common import InvalidObjectError
 from unjucks_api.v1alpha1.generation_job import GenerationJob
 from unjucks_api.v1alpha1.tenant import Execution as ExecutionMode
 from unjucks_api.v1alpha1.tenant import Tenant
+from unjucks_operator.admission import Admission
 from unjucks_operator.apply import Effects
 from unjucks_operator.cache.addresses import parse_addresses
 from unjucks_operator.cache.server import Server as CacheServer
@@ -142,6 +143,14 @@ class App:
         self.events = EventRecorder(self.api, clock, instance=self.identity, runbooks=config.runbook_base_url)
         self.status = StatusWriter(self.api, self.events)
         self.platform = Platform(self.api, config.platform_namespace, clock.wall)
+        self.admission = Admission(
+            self.api,
+            config.platform_namespace,
+            enabled=config.webhooks.enabled,
+            authority=self.platform.authority,
+            serial=self.platform.authority_serial,
+            now=clock.wall,
+        )
         self._make_database()
         self._make_cache()
         self._make_stores()
@@ -286,6 +295,7 @@ class App:
             records=self.database_usage,
             config=config,
             authority_serial=self.platform.authority_serial,
+            approved=self.admission.approved,
             cache_available=self.cache_users.available,
             network=lambda: NetworkView(self.discovery.ranges, self.network_probe.state),
             now=now,
@@ -562,9 +572,12 @@ class App:
         except OperatorError as error:
             raise StartError(error.message) from error
         self.pool.use(self.platform.context)
+        await self.admission.ensure()
 
     async def _refresh_platform(self) -> None:
-        if await self.platform.refresh():
+        refreshed = await self.platform.refresh()
+        await self.admission.ensure()
+        if refreshed:
             self.pool.use(self.platform.context)
             self._wake_tenants()
 

@@ -62,6 +62,12 @@ class Platform:
             raise Bug("the certificate authority is not loaded yet")
         return self._context
 
+    def authority(self) -> Authority:
+        """The authority in use."""
+        if self._authority is None:
+            raise Bug("the certificate authority is not loaded yet")
+        return self._authority
+
     def authority_serial(self) -> str:
         """Names the set of trusted authorities: certificates issued under another one are replaced."""
         return self._serial

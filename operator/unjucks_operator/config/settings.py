@@ -12,8 +12,10 @@ from unjucks_operator.config.base import STRICT
 from unjucks_operator.config.deletion import Deletion
 from unjucks_operator.config.network import Network
 from unjucks_operator.config.process import Cache, Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
+from unjucks_operator.config.regions import Regions
 from unjucks_operator.config.tenants import Dns, Jobs, Renderer
 from unjucks_operator.config.tiers import Tiers
+from unjucks_operator.config.webhooks import Webhooks
 
 RENDERER_OVERHEAD = 96 * 1024 * 1024
 """Bytes that a renderer needs besides its jobs: the server and the engine that it forks from."""
@@ -40,6 +42,9 @@ class Config:
     deletion: Deletion = field(default_factory=Deletion)
     """How carefully Tenants are deleted."""
 
+    regions: Regions = field(default_factory=Regions)
+    """Where tenants may ask to be."""
+
     dns: Dns = field(default_factory=Dns)
     """The cluster's DNS."""
 
@@ -51,6 +56,9 @@ class Config:
 
     jobs: Jobs = field(default_factory=Jobs)
     """Budgets of a generation job."""
+
+    webhooks: Webhooks = field(default_factory=Webhooks)
+    """The admission process."""
 
     leader: Leader = field(default_factory=Leader)
     """Election of the working process."""

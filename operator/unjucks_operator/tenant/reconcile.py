@@ -4,9 +4,10 @@ Errors of single steps are written into status first and raised afterwards, so t
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
-from unjucks_api import names
+from unjucks_api import approvals, names
 from unjucks_api.conditions import Condition, ConditionType, merge_conditions, paused_status
 from unjucks_api.reasons import Reason
 from unjucks_api.v1alpha1.common import InvalidObjectError
@@ -16,11 +17,12 @@ from unjucks_operator.config import Config
 from unjucks_operator.database.usage import DatabaseUsage, Size
 from unjucks_operator.engine.runner import Result
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
-from unjucks_operator.errors import Conflict, InvalidSpec, OperatorError, OwnershipConflict
+from unjucks_operator.errors import Conflict, InvalidSpec, OperatorError, OwnershipConflict, Retryable
+from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import NAMESPACE, SECRET, TENANT, Resource
 from unjucks_operator.kube.store import ChildStore
-from unjucks_operator.planning import Apply, IssueCertificate, Manifest, Outcome
+from unjucks_operator.planning import Apply, IssueCertificate, Manifest, Outcome, Plan
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.tenant.breaker import DeletionBreaker
@@ -28,7 +30,8 @@ from unjucks_operator.tenant.cache import CacheMemory
 from unjucks_operator.tenant.deletion_status import compute_deleting_status
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import NetworkView, Observed
-from unjucks_operator.tenant.observe import observe_tenant
+from unjucks_operator.tenant.namespaces import check_spec, stuck_namespaces
+from unjucks_operator.tenant.observe import find_candidates, observe_tenant
 from unjucks_operator.tenant.plan import plan_tenant
 from unjucks_operator.tenant.status import compute_status
 from unjucks_operator.tenant.teardown import plan_deletion
@@ -55,6 +58,7 @@ class TenantReconciler:
         config: Config,
         authority_serial: Callable[[], str],
         cache_available: bool,
+        approved: Callable[[Manifest, str, str], bool] = lambda *_: True,
         network: Callable[[], NetworkView],
         now: Callable[[], datetime],
     ) -> None:
@@ -68,6 +72,7 @@ class TenantReconciler:
         self._records = records
         self._config = config
         self._authority_serial = authority_serial
+        self._approved = approved
         self._network = network
         self._now = now
         self.database_roles: dict[str, str] = {}
@@ -86,6 +91,7 @@ class TenantReconciler:
         except InvalidObjectError as error:
             await self._status.write(TENANT, self._store, body, self._unreadable(body, error.message), action=ACTION)
             raise InvalidSpec(error.message) from None
+        tenant = self._without_unapproved(tenant, body)
         scope = Scope(tenant, self._config.tiers[tenant.spec.tier.value], self._config)
         if tenant.deleting:
             return await self._tear_down(scope, body)
@@ -95,18 +101,24 @@ class TenantReconciler:
             return Result()
         return await self._build_up(scope, body)
 
+    def _without_unapproved(self, tenant: Tenant, body: Manifest) -> Tenant:
+        """The Tenant as if a confirmation that needs an approval and has none were not there."""
+        value = tenant.metadata.annotations.get(names.ANNOTATION_CONFIRM_DELETE)
+        if value is None or self._approved(body, approvals.CONFIRM_DELETE, value):
+            return tenant
+        kept = {k: v for k, v in tenant.metadata.annotations.items() if k != names.ANNOTATION_CONFIRM_DELETE}
+        return tenant.model_copy(update={"metadata": tenant.metadata.model_copy(update={"annotations": kept})})
+
     async def _build_up(self, scope: Scope, body: Manifest) -> Result:
-        tenant = scope.tenant
-        if len(scope.namespaces) > scope.tier.namespaces:
-            return await self._refuse(
-                scope,
-                body,
-                f"spec.namespaces lists {len(scope.namespaces)} namespaces; the tier {tenant.spec.tier.value} has "
-                f"{scope.tier.namespaces}. Remove some, or choose a larger tier",
-            )
-        plan = plan_tenant(scope, self._observe(scope))
+        candidates = await find_candidates(scope, self._stores, self._api)
+        before = self._observe(scope, candidates)
+        scope, problem = check_spec(scope, before)
+        if problem is not None and not scope.namespaces:
+            return await self._refuse(body, problem)
+        plan = plan_tenant(scope, before)
         outcome = await self._effects.carry_out(plan, TENANT, body, self._written)
         self._remember(scope, plan.actions, outcome)
+        rest = await self._keep_up(scope, outcome, body)
         observed = self._observe(scope)
         body = self._newest(body)
         status = compute_status(
@@ -115,15 +127,32 @@ class TenantReconciler:
             plan,
             outcome,
             observed,
+            problem=problem,
             now=self._now(),
         )
         await self._status.write(TENANT, self._store, body, status, action=ACTION)
+        if isinstance(rest.stopped, Retryable):
+            raise rest.stopped
         if isinstance(outcome.stopped, OwnershipConflict):
             # What is in the way may carry no label of ours, so no event tells when it goes.
             return Result(requeue_after=CONFLICT_LOOK)
         if outcome.stopped is not None:
             raise outcome.stopped
         return Result(requeue_after=plan.requeue_after)
+
+    async def _keep_up(self, scope: Scope, outcome: Outcome, body: Manifest) -> Outcome:
+        """Where some namespaces cannot be had, the guards and rights in the others are kept up all the same."""
+        stuck = stuck_namespaces(scope, self._observe(scope), outcome)
+        if outcome.stopped is None or not stuck or stuck >= set(scope.namespaces):
+            return Outcome()
+        rest = replace(scope, stuck=stuck)
+        plan = plan_tenant(rest, self._observe(rest))
+        stages = tuple(
+            stage for stage in plan.stages if stage.name != "finalizer"
+        )  # it is set, or nothing else was done
+        done = await self._effects.carry_out(Plan(stages), TENANT, body, self._written)
+        self._remember(rest, plan.actions, done)
+        return done
 
     async def _tear_down(self, scope: Scope, body: Manifest) -> Result:
         if names.FINALIZER_TENANT not in scope.tenant.metadata.finalizers:
@@ -180,21 +209,22 @@ class TenantReconciler:
                     found.append(f"namespace {name}: {condition['message']}")
         return found
 
-    async def _refuse(self, scope: Scope, body: Manifest, message: str) -> Result:
-        await self._status.write(TENANT, self._store, body, self._unreadable(body, message), action=ACTION)
-        raise InvalidSpec(message)
+    async def _refuse(self, body: Manifest, problem: OperatorError) -> Result:
+        status = self._unreadable(body, problem.message, problem.reason)
+        await self._status.write(TENANT, self._store, body, status, action=ACTION)
+        raise problem
 
-    def _unreadable(self, body: Manifest, message: str) -> dict[str, object]:
+    def _unreadable(self, body: Manifest, message: str, reason: Reason = Reason.INVALID_SPEC) -> dict[str, object]:
         previous = body.get("status") or {}
         generation = int(body["metadata"].get("generation", 0))
         conditions = [
-            Condition(ConditionType.READY, "False", Reason.INVALID_SPEC, message),
-            Condition(ConditionType.STALLED, "True", Reason.INVALID_SPEC, message),
+            Condition(ConditionType.READY, "False", reason, message),
+            Condition(ConditionType.STALLED, "True", reason, message),
         ]
         merged = merge_conditions(previous.get("conditions") or (), conditions, generation=generation, now=self._now())
         return {**previous, "observedGeneration": generation, "conditions": merged}
 
-    def _observe(self, scope: Scope) -> Observed:
+    def _observe(self, scope: Scope, candidates: Mapping[str, Candidate] | None = None) -> Observed:
         uid = scope.tenant.uid
         return observe_tenant(
             scope,
@@ -206,6 +236,7 @@ class TenantReconciler:
             planned_replicas=self._replicas.get(uid),
             cache=self.cache.view(uid, self._cache_signature(scope)),
             network=self._network(),
+            candidates=candidates or {},
             now=self._now(),
         )
 

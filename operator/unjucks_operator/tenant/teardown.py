@@ -28,7 +28,8 @@ from unjucks_operator.tenant.breaker import Verdict
 from unjucks_operator.tenant.cache import plan_cache_removal
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import Observed
-from unjucks_operator.tenant.plan import DELETION_POLL, plan_tenant
+from unjucks_operator.tenant.namespaces import DELETION_POLL
+from unjucks_operator.tenant.plan import plan_tenant
 
 _MEMBER_BINDINGS = (names.BINDING_OWNERS, names.BINDING_EDITORS, names.BINDING_VIEWERS)
 
@@ -91,8 +92,14 @@ def _confirmation(scope: Scope) -> str:
 
 
 def _how_to_confirm(scope: Scope) -> str:
-    annotation = f"{names.ANNOTATION_CONFIRM_DELETE}={_confirmation(scope)}"
-    return f"To delete it as status.deletion.plan says: kubectl annotate tenant {scope.tenant.name} {annotation}"
+    return f"To delete it as status.deletion.plan says: {_command(scope)}"
+
+
+def _command(scope: Scope) -> str:
+    command = f"kubectl annotate tenant {scope.tenant.name} {names.ANNOTATION_CONFIRM_DELETE}={_confirmation(scope)}"
+    # One that was set without an approval counts for nothing, and setting it again would change nothing.
+    approval = f" {names.ANNOTATION_APPROVAL}=<your code> (remove an older confirmation first)"
+    return command + approval if scope.config.webhooks.enabled else command
 
 
 def _deleted_at(scope: Scope, default: datetime) -> datetime:
@@ -177,8 +184,8 @@ def _plan_drop(scope: Scope) -> Action:
     if is_confirmed(scope):
         return DropDatabase(scope.tenant.uid)
     return Hold(
-        f"the tenant's database rows are deleted only after confirmation: kubectl annotate tenant {scope.tenant.name} "
-        f"{names.ANNOTATION_CONFIRM_DELETE}={_confirmation(scope)} (or set spec.database.reclaimPolicy to Retain)",
+        f"the tenant's database rows are deleted only after confirmation: {_command(scope)} "
+        "(or set spec.database.reclaimPolicy to Retain)",
         CONFIRMATION_LOOK,
         Reason.DELETION_HELD,
     )
