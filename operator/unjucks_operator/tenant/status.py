@@ -15,6 +15,8 @@ from unjucks_operator.planning import Outcome, Plan
 from unjucks_operator.tenant.cache import cache_condition, cache_facts
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import Observed
+from unjucks_operator.tenant.namespaces import adopting, inspected
+from unjucks_operator.tenant.isolation import isolation_status, network_evidence
 from unjucks_operator.tenant.network import isolated_condition, rules_condition
 
 PARTS = (
@@ -39,6 +41,10 @@ _TEXTS = {
 }
 
 
+_GUARDS = frozenset({"isolation", "network"})
+"""Stages that set up what isolates a namespace."""
+
+
 def compute_status(
     scope: Scope,
     previous: Mapping[str, Any],
@@ -47,19 +53,28 @@ def compute_status(
     observed: Observed,
     *,
     now: datetime,
+    problem: OperatorError | None = None,
 ) -> dict[str, Any]:
-    """The whole status. Equal facts give equal bytes, so an unchanged state is never written."""
+    """The whole status. Equal facts give equal bytes, so an unchanged state is never written.
+
+    ``problem``: what is wrong with the spec although the rest of it is kept up.
+    """
     tenant = scope.tenant
     parts = _part_conditions(scope, plan, outcome, observed)
-    conditions = [*parts, _ready(parts), *_progress(outcome, observed)]
+    conditions = [*parts, _ready(parts, problem), *_progress(outcome, problem)]
     if tenant.spec.suspend:
         conditions.append(
             Condition(
-                ConditionType.SUSPENDED, "True", Reason.SUSPENDED, "spec.suspend: no job starts, no renderer runs"
+                ConditionType.SUSPENDED,
+                "True",
+                Reason.SUSPENDED,
+                "spec.suspend: no job starts; runs end, then no renderer runs",
             )
         )
-    return tenant_facts(scope, observed) | {
+    isolation = isolation_status(previous.get("isolation") or {}, [network_evidence(observed.network.enforcement)])
+    return tenant_facts(scope, observed, outcome) | {
         "observedGeneration": tenant.generation,
+        **({"isolation": isolation} if isolation else {}),
         "conditions": merge_conditions(
             previous.get("conditions") or (), conditions, generation=tenant.generation, now=now
         ),
@@ -115,7 +130,9 @@ def _renderers(scope: Scope, observed: Observed) -> Condition:
     return Condition(kind, "True", Reason.RECONCILED, "renderers are ready")
 
 
-def _ready(parts: list[Condition]) -> Condition:
+def _ready(parts: list[Condition], problem: OperatorError | None) -> Condition:
+    if problem is not None:
+        return Condition(ConditionType.READY, "False", problem.reason, problem.message)
     for wanted in ("False", "Unknown"):
         for part in parts:
             if part.status == wanted:
@@ -123,7 +140,9 @@ def _ready(parts: list[Condition]) -> Condition:
     return Condition(ConditionType.READY, "True", Reason.RECONCILED, "everything is in place")
 
 
-def _progress(outcome: Outcome, observed: Observed) -> list[Condition]:
+def _progress(outcome: Outcome, problem: OperatorError | None) -> list[Condition]:
+    if problem is not None:
+        return [Condition(ConditionType.STALLED, "True", problem.reason, problem.message)]
     stopped = outcome.stopped
     if stopped is None:
         return []
@@ -137,12 +156,18 @@ def _progress(outcome: Outcome, observed: Observed) -> list[Condition]:
     return conditions
 
 
-def tenant_facts(scope: Scope, observed: Observed) -> dict[str, Any]:
-    """Everything but conditions: what there is, for people and columns."""
-    rows = []
-    for name in scope.namespaces:
+def tenant_facts(scope: Scope, observed: Observed, outcome: Outcome | None = None) -> dict[str, Any]:
+    """Everything but conditions: what there is, for people and columns. ``outcome``: of the plan that sets it up."""
+    rows: list[dict[str, Any]] = []
+    done = {stage for stage, error in outcome.errors.items() if error is None} if outcome else set(_GUARDS)
+    known = inspected(scope, observed)
+    for name in scope.tenant.namespaces:
         view = observed.children.get(("Namespace", "", name))
-        rows.append({"name": name, "uid": view.uid if view else "", "ready": view is not None and not view.deleting})
+        there = view is not None and not view.deleting
+        row = {"name": name, "uid": view.uid if view else "", "ready": there and done >= _GUARDS}
+        if name in known or (name in adopting(scope) and there and outcome is not None and "adoption" in done):
+            row["adopted"] = True
+        rows.append(row)
     ready = sum(row["ready"] is True for row in rows)
     mode = scope.tenant.database_mode.value
     renderer = observed.renderer
