@@ -15,8 +15,8 @@ from unjucks_operator.planning import Outcome, Plan
 from unjucks_operator.tenant.cache import cache_condition, cache_facts
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import Observed
-from unjucks_operator.tenant.namespaces import adopting, inspected
 from unjucks_operator.tenant.isolation import isolation_status, network_evidence
+from unjucks_operator.tenant.namespaces import adopting, inspected
 from unjucks_operator.tenant.network import isolated_condition, rules_condition
 
 PARTS = (
