@@ -21,7 +21,7 @@ from e2e.cluster.errors import BuildFailed, MissingPrerequisite
 from e2e.cluster.golang import locked
 from e2e.cluster.progress import step
 
-ROLES: Final = ("operator", "renderer")
+ROLES: Final = ("operator", "renderer", "webhooks")
 SOURCE_ROOTS: Final = ("operator", "runtime", "webhooks")
 # Wheels are chosen for the image's Python and C library, not for the host's: Debian 12 has glibc 2.36.
 _NEWEST_GLIBC: Final = 36
@@ -55,6 +55,8 @@ def _pip_requirement(source: Path) -> str:
 
 def _download(title: str, requirements: str, python: str) -> Path:
     """A folder with the wheels of these locked requirements; fetched when it is not there."""
+    # What depends on the patch version of Python is fetched in any case: pip asks about ours, and the image's is another.
+    requirements = re.sub(r" ; python_full_version [^\\\n]*", " ", requirements)
     key = hashlib.sha256("\0".join((requirements, python, *_platforms())).encode()).hexdigest()[:16]
     target = paths.cache() / "wheels" / key
     if target.exists():
