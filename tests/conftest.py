@@ -10,4 +10,4 @@ settings.register_profile(
 )
 settings.load_profile("unjucks")
 
-pytest_plugins = ["support.cluster", "support.controlplane", "support.isolation", "support.postgres"]
+pytest_plugins = ["support.cluster", "support.controlplane", "support.isolation", "support.postgres", "support.redis_server"]

@@ -186,6 +186,12 @@ ATTACKS: Final = (
     Attack("T-rls-leaky-operator", "functions and statistics that tell of hidden rows", "F6"),
     Attack("T-rls-guc", "a setting that claims to be another tenant", "F6"),
     Attack("T-rls-write", "insert, update, truncate, references and copy into another's rows", "F6"),
+    Attack("T-redis-commands", "commands that show, count or copy keys of others, or change the server", "F7"),
+    Attack("T-redis-keys", "every allowed command with another's key or channel", "F7"),
+    Attack("T-redis-session", "another user, another database, or more rights within a session", "F7"),
+    Attack("T-redis-names", "names and digests that would become rules of a user", "F7"),
+    Attack("T-redis-restart", "a restarted or edited server that lets more in than before", "F7", UP),
+    Attack("T-redis-rotation", "an old password, and sessions that came in with it", "F7"),
     Attack("T-prefix-acme-acme2", "keys of acme2 with the rights of acme", "F7"),
     Attack("T-cache-commands", "cache commands beyond one's own keys", "F7"),
     Attack("T-ready-never-lies", "Ready while something that it promises is missing", "F8", UP),
@@ -196,6 +202,9 @@ ATTACKS: Final = (
     Attack("T-reserved-subjects", "groups and users of the system as members", "G"),
     Attack("T-own-roles", "built-in admin and edit for members", "G"),
     Attack("T-approval-replay", "a second-factor code that is used twice", "G", UP),
+    Attack("T-approval-guess", "many codes are tried, at several replicas and across restarts", "G", UP),
+    Attack("T-approval-forged", "a record of an approval that is made up, of another object, or of a dry run", "G", UP),
+    Attack("T-approval-missing", "a destructive change without a code, with the webhooks up and down", "G"),
 )
 
 BY_ID: Final = {attack.id: attack for attack in ATTACKS}

@@ -7,6 +7,8 @@ What is left out, and why:
   every key that changes), CLIENT LIST, MONITOR, SLOWLOG, LATENCY, CLUSTER;
 - everything that leaves the keyspace of database 0, where keys are removed at the end: SELECT, MOVE, COPY, SWAPDB, MIGRATE;
 - everything that can name keys which are not among its arguments: EVAL, FUNCTION, FCALL, SCRIPT, SORT (BY and GET);
+- PFMERGE, whose key Redis 7.0 does not check when it is the only one (a test found it: the tests try every command with few and
+  with many foreign keys);
 - everything that is about the server: CONFIG, ACL, DEBUG, MODULE, FLUSHALL, SAVE, REPLICAOF, SHUTDOWN, RESTORE and the like.
 
 Called by ``users`` and ``watch``.
@@ -47,7 +49,7 @@ _STREAMS = (
     "xack xadd xautoclaim xclaim xdel xgroup|create xgroup|createconsumer xgroup|delconsumer xgroup|destroy xgroup|setid "
     "xinfo|consumers xinfo|groups xinfo|stream xlen xpending xrange xread xreadgroup xrevrange xtrim"
 )
-_OTHER_TYPES = "geoadd geodist geohash geopos geosearch geosearchstore pfadd pfcount pfmerge"
+_OTHER_TYPES = "geoadd geodist geohash geopos geosearch geosearchstore pfadd pfcount"
 _MESSAGES = "psubscribe publish punsubscribe spublish ssubscribe subscribe sunsubscribe unsubscribe"
 _TRANSACTIONS = "discard exec multi unwatch watch"
 _SESSION = "client|getname client|id client|reply client|setname command echo ping time"
@@ -62,6 +64,9 @@ ALLOWED: Final = frozenset(
 """Commands of Redis 7.0 that a tenant's user may use, on its own keys and channels."""
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+_TENANT: Final = re.compile(rf"ut_[0-9a-f]{{{names.CACHE_NAME_DIGITS}}}")
+COMMAND_RULES: Final = ("-@all", *(f"+{command}" for command in sorted(ALLOWED)))
+"""The rules about commands, in the order in which they are always given."""
 # AUTH, HELLO, QUIT and RESET work for everybody on any server; a user with only these can do nothing.
 _HARMLESS: Final = frozenset({"+auth", "+hello", "+ping", "+quit", "+reset"})
 
@@ -79,13 +84,13 @@ class Seen:
     hashes: frozenset[str]
     keys: frozenset[str]
     channels: frozenset[str]
-    commands: tuple[str, ...]
+    commands: str
     selectors: bool = False
 
     @property
     def open(self) -> bool:
         """Whether anybody may be this user, and do something with it."""
-        allowed = {word for word in self.commands if word.startswith("+")}
+        allowed = {word for word in self.commands.split() if word.startswith("+")}
         return {"on", "nopass"} <= self.flags and not allowed <= _HARMLESS
 
 
@@ -109,7 +114,7 @@ def parse_line(line: str) -> tuple[str, Seen]:
         elif rule != "resetchannels":  # the printed form of "no channels besides those that follow"
             flags.add(rule)
     return name, Seen(
-        frozenset(flags), frozenset(hashes), frozenset(keys), frozenset(channels), tuple(commands), bool(selector)
+        frozenset(flags), frozenset(hashes), frozenset(keys), frozenset(channels), " ".join(commands), bool(selector)
     )
 
 
@@ -128,16 +133,24 @@ def rules(uid: str, hashes: frozenset[str]) -> list[str]:
     prefix = names.cache_prefix(uid)
     return [
         # "reset" gives the server's default for channels, which may be all of them; so they are taken away by name.
-        *("reset", "resetchannels", "resetkeys", "clearselectors", "-@all"),
+        *("reset", "resetchannels", "resetkeys", "clearselectors"),
         *("sanitize-payload", "on" if hashes else "off"),
         *(f"#{digest}" for digest in sorted(hashes)),
         *(f"~{prefix}*", f"&{prefix}*"),
-        *(f"+{command}" for command in sorted(ALLOWED)),
+        *COMMAND_RULES,
     ]
 
 
-def differences(uid: str, hashes: frozenset[str], seen: Seen | None) -> tuple[str, ...]:
-    """In what the user differs from how it must be, in words; empty when it is right."""
+def is_tenant(user: str) -> bool:
+    """Whether a user of that name is a tenant's: repaired, whatever it looks like."""
+    return _TENANT.fullmatch(user) is not None
+
+
+def differences(uid: str, hashes: frozenset[str], seen: Seen | None, commands: str) -> tuple[str, ...]:
+    """In what the user differs from how it must be, in words; empty when it is right.
+
+    ``commands`` is how this server describes ``COMMAND_RULES``: Redis 7.0 prints categories for what it was given as commands.
+    """
     if seen is None:
         return ("missing",)
     prefix = names.cache_prefix(uid)
@@ -152,8 +165,7 @@ def differences(uid: str, hashes: frozenset[str], seen: Seen | None) -> tuple[st
         found.append("keys")
     if seen.channels != {f"&{prefix}*"}:
         found.append("channels")
-    wanted = {f"+{command}" for command in ALLOWED}
-    if not seen.commands or seen.commands[0] != "-@all" or set(seen.commands[1:]) != wanted:
+    if seen.commands != commands:
         found.append("commands")
     if seen.selectors:
         found.append("selectors")

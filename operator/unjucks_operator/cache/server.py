@@ -8,7 +8,7 @@ name host and port, never a user, a password or a key. Called by ``users`` and `
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from unjucks_api.reasons import Reason
-from unjucks_operator.cache.acl import Seen, parse_list
+from unjucks_operator.cache.acl import COMMAND_RULES, Seen, is_tenant, parse_list
 from unjucks_operator.cache.addresses import Address
 from unjucks_operator.errors import Bug, NotPermitted, OperatorError, Terminal, Unavailable
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 OLDEST: Final = 7
 SCAN_COUNT: Final = 500
 """Keys that one step of a removal looks at; a server answers nobody else meanwhile."""
+_REFERENCE: Final = "unjucks-reference"
 _BACKOFF_INITIAL: Final = 0.2
 _BACKOFF_MAX: Final = 10.0
 
@@ -47,11 +48,13 @@ class Look:
     """What one look at a server found."""
 
     users: Mapping[str, Seen]
+    commands: str
+    """How this server describes the commands that a tenant may use."""
 
     @property
     def open_users(self) -> tuple[str, ...]:
-        """Names of the users that anybody may be."""
-        return tuple(sorted(name for name, seen in self.users.items() if seen.open))
+        """Names of the users that anybody may be; a tenant's is not among them, as it is put right."""
+        return tuple(sorted(name for name, seen in self.users.items() if seen.open and not is_tenant(name)))
 
 
 class Server:
@@ -82,6 +85,7 @@ class Server:
         )
         self._room = asyncio.Semaphore(settings.connections)
         self._checked = False
+        self._commands = ""
         self._failures = 0
         self._not_before = 0.0
         self._last: OperatorError | None = None
@@ -97,16 +101,12 @@ class Server:
         """All users as they are now; also refuses a server that is too old. Tries although the last attempts failed."""
         return await self._guarded(self._look, try_always=True)
 
-    async def user(self, name: str) -> Seen | None:
-        """One user as it is now, None when there is none. Raises Terminal(CacheNotProtected) when anybody may come in."""
-
-        async def act() -> Seen | None:
-            look = await self._look()
-            if look.open_users:
-                raise Terminal(open_message(self.address.place, look.open_users), reason=Reason.CACHE_NOT_PROTECTED)
-            return look.users.get(name)
-
-        return await self._guarded(act)
+    async def look_before_use(self) -> Look:
+        """The same for who is going to make users: raises Terminal(CacheNotProtected) when anybody may come in."""
+        look = await self._guarded(self._look)
+        if look.open_users:
+            raise Terminal(open_message(self.address.place, look.open_users), reason=Reason.CACHE_NOT_PROTECTED)
+        return look
 
     async def set_user(self, name: str, rules: Sequence[str]) -> None:
         """``ACL SETUSER``; all rules take effect at one moment."""
@@ -128,8 +128,19 @@ class Server:
     async def _look(self) -> Look:
         if not self._checked:
             await self._check_version()
+            self._commands = await self._describe()
+            self._checked = True
         lines = await self._send("ACL LIST")
-        return Look(parse_list(line.decode(errors="replace") for line in lines))
+        return Look(_parsed(lines), self._commands)
+
+    async def _describe(self) -> str:
+        """Ask the server for its words: a user that exists within one transaction only, so nobody ever sees it."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.execute_command("ACL SETUSER", _REFERENCE, "reset", *COMMAND_RULES)  # type: ignore[no-untyped-call]
+            pipeline.execute_command("ACL LIST")  # type: ignore[no-untyped-call]
+            pipeline.execute_command("ACL DELUSER", _REFERENCE)  # type: ignore[no-untyped-call]
+            _, lines, _ = await pipeline.execute()
+        return _parsed(lines)[_REFERENCE].commands
 
     async def _check_version(self) -> None:
         info = await self._send("INFO", "server")
@@ -139,7 +150,6 @@ class Server:
                 f"Redis {self.address.place} has version {version[:20]}; {OLDEST}.0 or newer is needed",
                 reason=Reason.CACHE_NOT_CONFIGURED,
             )
-        self._checked = True
 
     async def _remove_keys(self, prefix: str) -> int:
         role = await self._send("INFO", "replication")
@@ -209,6 +219,10 @@ class Server:
             if code.isupper() and code in ("READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF"):
                 return Unavailable(f"Redis {place} cannot take this now ({code})", reason=Reason.CACHE_UNAVAILABLE)
         return Bug(f"unexpected {type(error).__name__} from Redis {place}")
+
+
+def _parsed(lines: Iterable[bytes]) -> Mapping[str, Seen]:
+    return parse_list(line.decode(errors="replace") for line in lines)
 
 
 def open_message(place: str, users: Sequence[str]) -> str:

@@ -82,8 +82,9 @@ class CacheUsers:
 
     async def _ensure_on(self, server: Server, uid: str, hashes: frozenset[str]) -> None:
         name = names.cache_user(uid)
-        seen = await server.user(name)
-        found = differences(uid, hashes, seen)
+        look = await server.look_before_use()
+        seen = look.users.get(name)
+        found = differences(uid, hashes, seen, look.commands)
         if not found:
             return
         await server.set_user(name, rules(uid, hashes))

@@ -95,7 +95,7 @@ class CacheWatch:
         woken = []
         for uid, wanted in list(self._known.items()):
             seen = look.users.get(names.cache_user(uid))
-            found = _found(uid, wanted, seen)
+            found = _found(uid, wanted, seen, look.commands)
             if found:
                 _log.warning("user %s at Redis %s is not right: %s", names.cache_user(uid), place, ", ".join(found))
                 self._wake(uid)
@@ -110,7 +110,7 @@ def _trouble(place: str, look: Look | OperatorError) -> str:
     return open_message(place, look.open_users) if look.open_users else ""
 
 
-def _found(uid: str, wanted: CacheUser, seen: Seen | None) -> tuple[str, ...]:
+def _found(uid: str, wanted: CacheUser, seen: Seen | None, commands: str) -> tuple[str, ...]:
     if wanted.exists:
-        return differences(uid, wanted.hashes, seen)
+        return differences(uid, wanted.hashes, seen, commands)
     return ("there is one",) if seen is not None else ()
