@@ -1,4 +1,4 @@
-# One target per process: operator, renderer (webhooks and courier follow the same pattern), and postgres for evaluation.
+# One target per process: operator, renderer, webhooks (courier follows the same pattern), and postgres for evaluation.
 # Everything that needs a network happens before the build: `make image-context` fills a folder with hash-checked wheels, and
 #
 #     docker build --target operator --tag unjucks-operator:dev "$(make --silent image-context)"
@@ -46,6 +46,16 @@ FROM build AS renderer-own
 COPY wheels/own /build/own
 RUN ["python3", "/build/install.py", "own", "renderer"]
 
+FROM build AS webhooks-dependencies
+COPY wheels/pip /build/pip
+COPY requirements/webhooks.txt /build/requirements.txt
+COPY wheels/webhooks /build/wheels
+RUN ["python3", "/build/install.py", "dependencies"]
+
+FROM build AS webhooks-own
+COPY wheels/own /build/own
+RUN ["python3", "/build/install.py", "own", "webhooks"]
+
 # ---- operator ----------------------------------------------------------------------------------------------------------
 FROM base AS operator
 ARG VERSION=0.0.0
@@ -68,6 +78,17 @@ COPY --from=renderer-dependencies /app /app
 COPY --from=renderer-own /app/own /app/own
 ENTRYPOINT ["unjucks-renderer"]
 
+# ---- webhooks ----------------------------------------------------------------------------------------------------------
+FROM base AS webhooks
+ARG VERSION=0.0.0
+LABEL org.opencontainers.image.title="unjucks-webhooks" \
+      org.opencontainers.image.description="Checks objects before they are stored, and asks for approvals with a second factor" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+COPY --from=webhooks-dependencies /app /app
+COPY --from=webhooks-own /app/own /app/own
+ENTRYPOINT ["unjucks-webhooks"]
+
 # ---- postgres: for evaluation only; production brings its own server -----------------------------------------------------
 FROM ${POSTGRES_BASE_IMAGE} AS postgres
 ARG VERSION=0.0.0
@@ -78,6 +99,7 @@ LABEL org.opencontainers.image.title="unjucks-postgres" \
 COPY docker/passwd /etc/passwd
 COPY docker/postgres-entrypoint.sh /usr/local/bin/postgres-entrypoint
 COPY docker/bootstrap.sql /usr/local/share/unjucks/bootstrap.sql
+COPY docker/databases.sql /usr/local/share/unjucks/databases.sql
 USER 65532:65532
 WORKDIR /
 ENTRYPOINT ["/bin/sh", "/usr/local/bin/postgres-entrypoint"]

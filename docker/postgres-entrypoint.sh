@@ -5,7 +5,7 @@
 #   POSTGRES_PASSWORD_FILE    a file with the password; required
 #   POSTGRES_LOGIN            the operator's login, set up at every start with bootstrap.sql: it is no superuser, and the superuser
 #                             cannot come in over the network. Empty: the password is the superuser's
-#   POSTGRES_BOOTSTRAP        where bootstrap.sql is (/usr/local/share/unjucks/bootstrap.sql)
+#   POSTGRES_BOOTSTRAP        where bootstrap.sql is (/usr/local/share/unjucks/bootstrap.sql); databases.sql is beside it
 #   POSTGRES_DB               a database to make on first start (default: unjucks)
 #   POSTGRES_TLS_DIR          a folder with tls.crt and tls.key (readable by this user only): TLS is then on
 # Arguments are handed to the server, for example: -c max_connections=200
@@ -69,9 +69,12 @@ echo "own unjucks postgres" >"$PGDATA/pg_ident.conf"
 
 if [ -n "$login" ]; then
   read -r password <"$POSTGRES_PASSWORD_FILE" || [ -n "$password" ]
-  while IFS= read -r line || [ -n "$line" ]; do
-    if [ -n "$line" ]; then printf '%s\n' "$line"; fi
-  done <"${POSTGRES_BOOTSTRAP:-/usr/local/share/unjucks/bootstrap.sql}" | alone "$database"
+  bootstrap=${POSTGRES_BOOTSTRAP:-/usr/local/share/unjucks/bootstrap.sql}
+  for file in "$bootstrap" "${bootstrap%/*}/databases.sql"; do
+    while IFS= read -r line || [ -n "$line" ]; do
+      if [ -n "$line" ]; then printf '%s\n' "$line"; fi
+    done <"$file"
+  done | alone "$database"
   printf '%s\n' \
     "DO \$\$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$login') THEN CREATE ROLE $login; END IF; END \$\$;" \
     "ALTER ROLE $login LOGIN INHERIT NOSUPERUSER NOCREATEROLE NOCREATEDB PASSWORD $(literal "$password");" \

@@ -23,12 +23,21 @@ ANNOTATION_CONFIRM_DELETE: Final = f"{GROUP}/confirm-delete"
 ANNOTATION_ADOPTION_CONSENT: Final = (
     f"{GROUP}/adoption-consent"  # on a namespace, by an administrator: the tenant's name
 )
+# What a person's request may set or change on our kinds; the chart's policy unjucks-kinds refuses every other annotation of ours.
+USER_ANNOTATIONS: Final = (
+    ANNOTATION_APPROVAL,
+    ANNOTATION_APPROVED,
+    ANNOTATION_CONFIRM_DELETE,
+    ANNOTATION_RECONCILE,
+    ANNOTATION_REQUESTED_AT,
+)
 
 # --- annotations we write on our own children ---------------------------------------------------------------------------
 ANNOTATION_MANIFEST_DIGEST: Final = f"{GROUP}/manifest-digest"
 ANNOTATION_RUN_KEY: Final = f"{GROUP}/run-key"
 ANNOTATION_CERT_NOT_AFTER: Final = f"{GROUP}/certificate-not-after"
 ANNOTATION_CERT_SERIAL: Final = f"{GROUP}/certificate-serial"
+ANNOTATION_CREDENTIAL_VERSION: Final = f"{GROUP}/credential-version"
 ANNOTATION_CACHE_HASH: Final = f"{GROUP}/cache-password-sha256"
 ANNOTATION_CACHE_PREVIOUS_HASH: Final = f"{GROUP}/cache-previous-password-sha256"
 ANNOTATION_CACHE_ROTATED_AT: Final = f"{GROUP}/cache-rotated-at"
@@ -54,6 +63,7 @@ COMPONENT_OPERATOR: Final = "operator"
 COMPONENT_TENANT: Final = "tenant"
 COMPONENT_RENDERER: Final = "renderer"
 COMPONENT_CACHE: Final = "cache"
+COMPONENT_DATABASE: Final = "database"
 COMPONENT_PROBE_SERVER: Final = "network-probe-server"  # the two pods that try whether policies are enforced
 COMPONENT_PROBE_CLIENT: Final = "network-probe-client"
 COMPONENT_OUTPUT: Final = "output"
@@ -74,6 +84,7 @@ REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
 # --- names of children --------------------------------------------------------------------------------------------------
 QUOTA: Final = "unjucks-quota"
 LIMITS: Final = "unjucks-limits"
+DATABASE_SECRET_SUFFIX: Final = "-database"  # Secret <tenant>-database: the tenant's own login, when it asked for one
 POLICY_DENY: Final = "unjucks-default-deny"
 POLICY_DNS: Final = "unjucks-allow-dns"
 POLICY_INGRESS: Final = "unjucks-allow-ingress"  # spec.network.ingressFrom of a Tenant

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     # Tenant
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     ADOPTION_REFUSED = "AdoptionRefused"
+    QUOTA_PENDING = "QuotaPending"
     REGION_NOT_SERVED = "RegionNotServed"
     POLICY_NOT_ENFORCED = "PolicyNotEnforced"  # forbidden packets get through
     POLICY_UNVERIFIED = "PolicyUnverified"

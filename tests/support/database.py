@@ -101,10 +101,18 @@ async def _remove(ready: ReadyDatabase) -> None:
     await ready.server.drop_database(ready.name)
     connection = await ready.server.connect()
     try:
+        tenants += [f"{role}_{slot}" for role in tenants for slot in "ab"]
         roles = await connection.fetch(
             "SELECT rolname FROM pg_roles WHERE rolname = ANY ($1) OR rolname LIKE $2 OR rolname LIKE '%' || $3 || '%'",
             tenants, ready.prefix + "\\_%", ready.login,
         )  # fmt: skip
+        for row in await connection.fetch(
+            "SELECT d.datname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE r.rolname = $1",
+            f"{ready.prefix}_databases",
+        ):  # databases of tenants, and their templates
+            await ready.server.drop_database(row[0])
+        for row in roles:
+            await connection.execute(f'DROP OWNED BY "{row[0]}"')  # rights on parameters and databases
         for row in roles:
             await connection.execute(f'DROP ROLE "{row[0]}"')
     finally:

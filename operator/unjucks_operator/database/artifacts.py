@@ -20,7 +20,7 @@ import orjson
 
 from unjucks_api.tree import PathRejectedError, check_collisions, check_path, tree_digest
 from unjucks_operator import errors
-from unjucks_operator.database.pool import Database
+from unjucks_operator.database.pool import TenantTransactions
 
 Tree = Mapping[str, tuple[bytes, int]]
 """Normalised path -> (content, mode). Only the owner's x-bit of a mode counts; reading gives 0o644 or 0o755."""
@@ -99,7 +99,7 @@ def decode_tree(packed: bytes) -> dict[str, tuple[bytes, int]]:
 class Artifacts:
     """Stored trees. Every method acts as the tenant role it is given."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: TenantTransactions) -> None:
         self._database = database
 
     async def put(self, role: str, digest: str, tree: Tree) -> ArtifactInfo:
@@ -120,7 +120,7 @@ class Artifacts:
 
         Raises ArtifactInvalid when the row is damaged; ``put`` of the same tree mends it.
         """
-        async with self._database.tenant_tx(role) as connection:
+        async with self._database.tenant_tx(role, purpose="read") as connection:
             packed = await connection.fetchval(
                 f"SELECT content FROM unjucks.artifact WHERE tenant_id = {OWN} AND digest = $1", digest
             )
@@ -138,7 +138,7 @@ class Artifacts:
 
     async def list(self, role: str) -> tuple[ArtifactInfo, ...]:
         """What the tenant has, without contents, by digest."""
-        async with self._database.tenant_tx(role) as connection:
+        async with self._database.tenant_tx(role, purpose="read") as connection:
             rows = await connection.fetch(
                 f"SELECT digest, size, files FROM unjucks.artifact WHERE tenant_id = {OWN} ORDER BY digest"
             )

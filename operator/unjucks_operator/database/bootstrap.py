@@ -24,8 +24,8 @@ from unjucks_operator.database.pool import Connection, Database
 
 log = logging.getLogger(__name__)
 
-BOOTSTRAP_VERSION: Final = 1
-"""What this operator needs ``unjucks_ops.installation.version`` to be, at least; bootstrap.sql writes it."""
+BOOTSTRAP_VERSION: Final = 2
+"""What this operator needs ``unjucks_ops.installation.version`` to be, at least; databases.sql writes it."""
 SCRAM_ITERATIONS: Final = 4096
 _BOOTSTRAP_TRIES: Final = 4
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[0-9]{4,7}:[A-Za-z0-9+/=]{8,128}\$[A-Za-z0-9+/=]{44}:[A-Za-z0-9+/=]{44}")
@@ -45,7 +45,8 @@ class Prepared:
 
 def bootstrap_sql() -> str:
     """The SQL that an administrator can also run with psql."""
-    return files(__package__).joinpath("bootstrap.sql").read_text(encoding="utf-8")
+    folder = files(__package__)
+    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("bootstrap.sql", "databases.sql"))
 
 
 def scram_verifier(password: str, *, salt: bytes | None = None, iterations: int = SCRAM_ITERATIONS) -> str:

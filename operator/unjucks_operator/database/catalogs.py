@@ -15,7 +15,7 @@ import orjson
 
 from unjucks_api.render_protocol import Action
 from unjucks_operator.database.artifacts import OWN
-from unjucks_operator.database.pool import Database
+from unjucks_operator.database.pool import TenantTransactions
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 
@@ -23,7 +23,7 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 class Catalogs:
     """Stored catalogues. Every method acts as the tenant role it is given."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: TenantTransactions) -> None:
         self._database = database
 
     async def put(self, role: str, key: str, digest: str, actions: Sequence[Action]) -> None:
@@ -34,7 +34,7 @@ class Catalogs:
 
     async def get(self, role: str, key: str) -> tuple[Action, ...] | None:
         """The actions; None when there are none stored, or what is stored cannot be read (it is made again then)."""
-        async with self._database.tenant_tx(role) as connection:
+        async with self._database.tenant_tx(role, purpose="read") as connection:
             content = await connection.fetchval(
                 f"SELECT content FROM unjucks.catalog WHERE tenant_id = {OWN} AND key = $1", key
             )

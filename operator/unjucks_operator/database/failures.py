@@ -43,6 +43,10 @@ def unavailable(why: str, *, after: float | None = None) -> errors.Unavailable:
     return errors.Unavailable(f"the database is not available: {why}", reason=Reason.DATABASE_UNAVAILABLE, after=after)
 
 
+class Elsewhere(errors.Waiting):
+    """The tenant's rows are not in the database that was asked; look up where they are."""
+
+
 def is_connection_loss(error: BaseException) -> bool:
     """Whether the session (not merely the statement) is gone or could not be made."""
     return isinstance(
@@ -84,6 +88,23 @@ def _translate_sqlstate(error: asyncpg.PostgresError, as_tenant: bool) -> errors
         )
     if state == "UJ003":
         return errors.Bug("the tenant is not in the state that this step needs (retire before drop)")
+    if state == "UJ004":
+        return errors.Waiting(
+            f"no login can be given: {error.args[0] if error.args else 'the connections are all promised'}. Raise "
+            "max_connections of the server, or lower database.direct.connections",
+            reason=Reason.CONNECTION_BUDGET,
+            after=60.0,
+        )
+    if state == "UJ005":
+        return errors.Waiting(
+            "the tenant's rows are being moved; it goes on in a moment", reason=Reason.MIGRATING, after=0.5
+        )
+    if state == "UJ006":
+        return Elsewhere("the tenant's rows are in another database by now", reason=Reason.MIGRATING, after=0.2)
+    if state == "UJ008":
+        return errors.NotPermitted(
+            "a login of this Tenant has rights that only a superuser can take away; an administrator has to (docs: database, drift)"
+        )
     if state == "2BP01":
         return errors.NotPermitted(
             "the database role of this Tenant owns objects or has rights that the operator did not give; "

@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 DEFAULT_PREFIX: Final = "unjucks"
+KINDS: Final = frozenset({"owner", "provisioner", "tenants", "service", "reaper", "databases", "readers", "guests"})
 _TENANT_ROLE = re.compile(r"ut_[0-9a-f]{12}")
 _PREFIX = re.compile(r"(?!pg_|ut_)[a-z][a-z0-9_]{0,30}")
 _LOGIN = re.compile(r"(?!pg_|ut_)[a-z_][a-z0-9_-]{0,62}")
@@ -31,8 +32,8 @@ def check_prefix(prefix: str) -> str:
 
 
 def platform_role(prefix: str, kind: str) -> str:
-    """The quoted name of one of the platform's own roles: kind is owner, provisioner, tenants, service or reaper."""
-    if kind not in {"owner", "provisioner", "tenants", "service", "reaper"}:
+    """The quoted name of one of the platform's own roles: kind is one of ``KINDS``."""
+    if kind not in KINDS:
         raise ValueError(f"there is no platform role {kind!r}")
     return f'"{check_prefix(prefix)}_{kind}"'
 

@@ -41,7 +41,7 @@ import orjson
 from unjucks_api.reasons import Reason
 from unjucks_operator import errors
 from unjucks_operator.database.artifacts import OWN
-from unjucks_operator.database.pool import Connection, Database
+from unjucks_operator.database.pool import Connection, TenantTransactions
 
 MAX_OUTPUT_BYTES: Final = 8192
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -104,7 +104,7 @@ class Claim:
 class Ledger:
     """The runs of tenants. Every method acts as the tenant role it is given."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: TenantTransactions) -> None:
         self._database = database
 
     async def claim(self, role: str, job_uid: str, run_key: str, *, holder: str, reopen: int | None = None) -> Claim:
@@ -176,13 +176,13 @@ class Ledger:
 
     async def lookup(self, role: str, job_uid: str, run_key: str) -> Run | None:
         """The row, or None. Reads only."""
-        async with self._database.tenant_tx(role) as connection:
+        async with self._database.tenant_tx(role, purpose="read") as connection:
             row = await connection.fetchrow(f"SELECT {_COLUMNS} {_WHERE}", _uuid(job_uid), run_key)
         return None if row is None else _run(row)
 
     async def runs(self, role: str, job_uid: str) -> tuple[Run, ...]:
         """All runs of one job, oldest first."""
-        async with self._database.tenant_tx(role) as connection:
+        async with self._database.tenant_tx(role, purpose="read") as connection:
             rows = await connection.fetch(
                 f"SELECT {_COLUMNS} FROM unjucks.generation_run "
                 f"WHERE tenant_id = {OWN} AND job_uid = $1 ORDER BY created_at, run_key",

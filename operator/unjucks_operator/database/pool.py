@@ -14,10 +14,11 @@ import asyncio
 import logging
 import random
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 Connection = Any  # asyncpg's pool hands out proxies; its stubs describe them apart from plain connections
 
 CLOSE_TIMEOUT = 5.0
+PURPOSES = frozenset({"read", "write", "load", "look", "clear"})
 _STATEMENTS = 100
 _ROLLBACK_TIMEOUT = 2.0
 
@@ -57,6 +59,24 @@ class PoolSettings:
 
 async def _no_reset(_: Connection) -> None:
     """Nothing to reset when a connection comes back: all we ever set was local to its transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What one look at the server and the login tells."""
+
+    pooler: bool
+    is_service: bool
+    notice_loss: str
+
+
+class TenantTransactions(Protocol):
+    """Transactions as a tenant, wherever its rows are: one database (``Database``), or the right one of many (``Router``)."""
+
+    def tenant_tx(
+        self, role: str, *, limit: float | None = None, purpose: str = "write", move: uuid.UUID | None = None
+    ) -> AbstractAsyncContextManager[Connection]:
+        """See ``Database.tenant_tx``."""
 
 
 class Database:
@@ -87,6 +107,20 @@ class Database:
         self._failures = 0
         self._not_before = 0.0
         self._last_failure: errors.OperatorError | None = None
+        self._facts: ServerFacts | None = None
+
+    @property
+    def dsn(self) -> str:
+        """Where and as whom; a secret."""
+        return self._dsn
+
+    async def server_facts(self) -> "ServerFacts":
+        """What was found out about the server and the login at the first connection. Raises Unavailable without one."""
+        if self._facts is None:
+            await self.ping()
+        if self._facts is None:
+            raise unavailable("it was closed meanwhile")
+        return self._facts
 
     def __repr__(self) -> str:
         return f"<Database prefix={self.prefix!r}>"
@@ -124,13 +158,20 @@ class Database:
         await self.close()
 
     @asynccontextmanager
-    async def tenant_tx(self, role: str, *, limit: float | None = None) -> AsyncIterator[Connection]:
+    async def tenant_tx(
+        self, role: str, *, limit: float | None = None, purpose: str = "write", move: uuid.UUID | None = None
+    ) -> AsyncIterator[Connection]:
         """A transaction as the tenant's role; committed when the block ends without an error.
 
-        ``limit``: seconds for the whole transaction, instead of the settings'.
-        Raises Waiting(TenantNotReady) when the role does not exist or was retired, Unavailable when the database cannot be used.
+        ``limit``: seconds for the whole transaction, instead of the settings'. ``purpose``: one of ``PURPOSES``; the tenant's gate
+        decides whether that may be done here now, and holds moves back until the transaction has ended (databases.sql).
+        Raises Waiting(TenantNotReady) when the role does not exist or was retired, Elsewhere when its rows are in another database,
+        Waiting(Migrating) when they may only be read for a moment, Unavailable when the database cannot be used.
         """
-        async with self._transaction(quote_tenant_role(role), limit, as_tenant=True) as connection:
+        if purpose not in PURPOSES:
+            raise ValueError(f"{purpose!r} is no purpose of a tenant's transaction")
+        gate = f"; SELECT unjucks_ops.enter('{purpose}', {f'{chr(39)}{move}{chr(39)}' if move else 'NULL'})"
+        async with self._transaction(quote_tenant_role(role), limit, as_tenant=True, gate=gate) as connection:
             yield connection
 
     @asynccontextmanager
@@ -162,7 +203,7 @@ class Database:
     # ------------------------------------------------------------------------------------------------------------------
     @asynccontextmanager
     async def _transaction(
-        self, quoted_role: str, limit: float | None, *, as_tenant: bool
+        self, quoted_role: str, limit: float | None, *, as_tenant: bool, gate: str = ""
     ) -> AsyncIterator[Connection]:
         seconds = self.settings.transaction_timeout if limit is None else limit
         connection = await self._acquire()
@@ -170,7 +211,7 @@ class Database:
         try:
             # The client's own limit is for a server that does not answer at all (frozen, or behind a cut network).
             async with asyncio.timeout(seconds + 2.0):
-                await connection.execute(self._begin(quoted_role, seconds))
+                await connection.execute(self._begin(quoted_role, seconds) + gate)
                 yield connection
                 await connection.execute("COMMIT")
             broken = False
@@ -244,6 +285,7 @@ class Database:
                 return self._pool
             self._check_usable()  # somebody may have failed, or closed, while we waited for our turn
             pooler, self._is_service = await self._look()
+            self._facts = ServerFacts(pooler, self._is_service, self._notice_loss)
             cache = self.settings.statement_cache_size
             if cache is None:
                 cache = 0 if pooler else _STATEMENTS

@@ -7,8 +7,11 @@ DECLARE
     tenants name := unjucks_ops.role_of('tenants');
     reaper name := unjucks_ops.role_of('reaper');
     service name := unjucks_ops.role_of('service');
+    readers name := unjucks_ops.role_of('readers');
     -- Inside (SELECT ...) it is evaluated once for each statement, and the key's index is used.
     own text := '(SELECT t.tenant_id FROM unjucks_ops.tenant t WHERE t.role_name = current_user AND t.state = ''active'')';
+    -- A tenant's login is its role's name and two characters more.
+    logins text := '(SELECT t.tenant_id FROM unjucks_ops.tenant t WHERE t.role_name = left(current_user::text, 15)::name AND t.state = ''active'')';
     item record;
     target name;
 BEGIN
@@ -42,18 +45,20 @@ BEGIN
         EXECUTE format('REVOKE ALL ON SCHEMA unjucks FROM %s', item.who);
     END LOOP;
 
-    EXECUTE format('GRANT USAGE ON SCHEMA unjucks TO %I, %I, %I', tenants, reaper, service);
+    EXECUTE format('GRANT USAGE ON SCHEMA unjucks TO %I, %I, %I, %I', tenants, reaper, service, readers);
     EXECUTE format('GRANT SELECT ON unjucks.schema_migration, unjucks.security_baseline TO %I', service);
     FOREACH target IN ARRAY ARRAY['artifact', 'catalog', 'generation_run']::name[] LOOP
         EXECUTE format('ALTER TABLE unjucks.%I ENABLE ROW LEVEL SECURITY', target);
         EXECUTE format('ALTER TABLE unjucks.%I FORCE ROW LEVEL SECURITY', target);
         EXECUTE format('CREATE POLICY tenant_rows ON unjucks.%I TO %I USING (tenant_id = %s) WITH CHECK (tenant_id = %s)',
                        target, tenants, own, own);
+        EXECUTE format('CREATE POLICY login_rows ON unjucks.%I FOR SELECT TO %I USING (tenant_id = %s)', target, readers, logins);
         EXECUTE format('CREATE POLICY retired_rows_select ON unjucks.%I FOR SELECT TO %I '
                        'USING (tenant_id IN (SELECT t.tenant_id FROM unjucks_ops.tenant t WHERE t.state <> ''active''))', target, reaper);
         EXECUTE format('CREATE POLICY retired_rows_delete ON unjucks.%I FOR DELETE TO %I '
                        'USING (tenant_id IN (SELECT t.tenant_id FROM unjucks_ops.tenant t WHERE t.state <> ''active''))', target, reaper);
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON unjucks.%I TO %I', target, tenants);
         EXECUTE format('GRANT SELECT, DELETE ON unjucks.%I TO %I', target, reaper);
+        EXECUTE format('GRANT SELECT ON unjucks.%I TO %I', target, readers);
     END LOOP;
 END $$;

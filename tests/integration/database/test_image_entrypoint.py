@@ -35,7 +35,8 @@ class Container:
         for name in ("data", "run", "secret"):
             (folder / name).mkdir()
         self.bootstrap = folder / "bootstrap.sql"
-        shutil.copy(ROOT / "operator/unjucks_operator/database/bootstrap.sql", self.bootstrap)
+        for name in ("bootstrap.sql", "databases.sql"):
+            shutil.copy(ROOT / "operator/unjucks_operator/database" / name, folder / name)
         self.script = folder / "entrypoint"
         shutil.copy(ROOT / "docker/postgres-entrypoint.sh", self.script)
         self.set_password(PASSWORD)

@@ -1,0 +1,1 @@
+../operator/unjucks_operator/database/databases.sql
