@@ -89,6 +89,7 @@ from unjucks_operator.storage import TemplateStorage
 from unjucks_operator.sweep import DatabaseGate, Sweeper
 from unjucks_operator.tenant.breaker import DeletionBreaker
 from unjucks_operator.tenant.desired import Scope
+from unjucks_operator.tenant.desired.quota import concurrent_jobs
 from unjucks_operator.tenant.desired.renderer import build_isolated_pod
 from unjucks_operator.tenant.facts import NetworkView
 from unjucks_operator.tenant.reconcile import TenantReconciler
@@ -270,9 +271,8 @@ class App:
             tenant = Tenant.parse(body)
         except InvalidObjectError:
             return 1
-        limit = self.config.tiers[tenant.spec.tier.value].concurrent_jobs
         asked = tenant.spec.quota.jobs.concurrent if tenant.spec.quota.jobs else None
-        return min(limit, asked) if asked else limit
+        return concurrent_jobs(self.config.tiers[tenant.spec.tier.value], asked)
 
     def _make_reconcilers(self) -> None:
         config, now = self.config, self.clock.wall

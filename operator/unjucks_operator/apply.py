@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from unjucks_api import names
 from unjucks_api.reasons import Reason
-from unjucks_operator.errors import Bug, Conflict, OperatorError, Retryable, Terminal, Waiting
+from unjucks_operator.errors import Bug, Conflict, OperatorError, OwnershipConflict, Retryable, Terminal, Waiting
+from unjucks_operator.kube.adoption import require_empty
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import BY_KIND, Resource
 from unjucks_operator.planning import (
@@ -32,6 +33,8 @@ from unjucks_operator.planning import (
     Outcome,
     Plan,
     PurgeCache,
+    Refuse,
+    RequireEmpty,
     RetireDatabase,
     SetFinalizers,
     Stage,
@@ -41,8 +44,8 @@ from unjucks_operator.planning import (
 class Children(Protocol):
     """Writes children; ``kube.children.ChildWriter``."""
 
-    async def apply(self, manifest: Manifest, manager: str) -> object:
-        """Bring the child to this state, with no request when it is there already."""
+    async def apply(self, manifest: Manifest, manager: str, *, adopt: str | None = None) -> object:
+        """Bring the child to this state, with no request when it is there already. ``adopt``: UID of one that was handed over."""
 
 
 class TenantRecords(Protocol):
@@ -144,6 +147,8 @@ class Effects:
             if isinstance(result, BaseException) and not isinstance(result, Exception):
                 raise result  # cancelled
         errors = [result for result in results if isinstance(result, Exception)]
+        failed = zip(stage.actions, results, strict=True)
+        outcome.failed.extend((action, result) for action, result in failed if isinstance(result, Exception))
         return min(errors, key=_severity) if errors else None
 
     async def _act(
@@ -155,8 +160,12 @@ class Effects:
         outcome: Outcome,
     ) -> None:
         match action:
-            case Apply(manifest, manager):
-                await self._children.apply(manifest, manager)
+            case Apply(manifest, manager, adopt):
+                await self._children.apply(manifest, manager, adopt=adopt)
+            case RequireEmpty(namespace, uid):
+                await require_empty(self._api, namespace, uid)
+            case Refuse(message, reason):
+                raise OwnershipConflict(message, reason=reason)
             case Delete(kind, namespace, name, uid):
                 await self._api.delete(BY_KIND[kind], name, namespace, uid=uid)
             case IssueCertificate(manifest, identity):

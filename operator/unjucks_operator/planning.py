@@ -20,6 +20,24 @@ class Apply:
 
     manifest: Manifest
     manager: str
+    adopt: str | None = None
+    """UID of an existing object without an owner that was handed over to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequireEmpty:
+    """Go on only when the namespace holds nothing that was let in before its guards stood: pods, RoleBindings, NetworkPolicies."""
+
+    namespace: str
+    tenant_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Stop here: somebody has to change something outside the spec first."""
+
+    message: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +132,8 @@ class Hold:
 
 Action = (
     Apply
+    | RequireEmpty
+    | Refuse
     | Delete
     | IssueCertificate
     | EnsureDatabase
@@ -159,6 +179,8 @@ class Outcome:
 
     errors: dict[str, Exception | None] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    failed: list[tuple[Action, Exception]] = field(default_factory=list)
+    """Each action that did not succeed; those of one stage run side by side, so that there may be several."""
 
     @property
     def stopped(self) -> Exception | None:

@@ -29,6 +29,7 @@ _ORDINARY = frozenset(
         "Queued",
         "Running",
         "RendererStarting",
+        "QuotaPending",
         "Suspended",
         "Deleting",
         "Blocked",

@@ -196,6 +196,9 @@ class Site:
 async def platform(plane: ControlPlane, folder: Path) -> AsyncIterator[Site]:
     """Prepare a control plane for operators, with a PostgreSQL server of its own: the operator's roles belong to a whole server."""
     await asyncio.to_thread(plane.apply_crds, ROOT / "crds")
+    await asyncio.to_thread(
+        plane.restart_controller_manager
+    )  # it learns new kinds when it starts, else within half a minute
     await asyncio.to_thread(plane.kubectl, "create", "namespace", names.PLATFORM_NAMESPACE, check=False)
     await asyncio.to_thread(install_rights, plane)
     endpoint, credentials = from_kubeconfig(plane.kubeconfig)

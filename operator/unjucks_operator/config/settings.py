@@ -14,11 +14,17 @@ from unjucks_operator.config.network import Network
 from unjucks_operator.config.process import Cache, Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
 from unjucks_operator.config.regions import Regions
 from unjucks_operator.config.tenants import Dns, Jobs, Renderer
-from unjucks_operator.config.tiers import Tiers
+from unjucks_operator.config.tiers import Tier, Tiers
 from unjucks_operator.config.webhooks import Webhooks
 
 RENDERER_OVERHEAD = 96 * 1024 * 1024
 """Bytes that a renderer needs besides its jobs: the server and the engine that it forks from."""
+
+
+def _ceilings(tier: Tier) -> tuple[tuple[str, str], ...]:
+    limits = tier.limits
+    disk = limits.max_ephemeral_storage
+    return ("cpu", limits.max_cpu), ("memory", limits.max_memory), ("ephemeral-storage", disk)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -95,7 +101,7 @@ class Config:
                 f"{-(-needed // 2**20)}Mi: a renderer would be killed in the middle of its jobs"
             )
         for name, tier in self.tiers.items():
-            for what, most in (("cpu", tier.limits.max_cpu), ("memory", tier.limits.max_memory)):
+            for what, most in _ceilings(tier):
                 asked = self.renderer.limits.get(what)  # type: ignore[call-overload]
                 if asked is not None and quantity(asked) > quantity(most):
                     problems.append(

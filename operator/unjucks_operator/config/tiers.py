@@ -1,5 +1,6 @@
 """Settings about what Tenants are entitled to: three tiers. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Literal
 
@@ -11,7 +12,7 @@ from unjucks_operator.config.base import STRICT, AtLeastOne, Count, Cpu, Memory
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TierQuota:
-    """Amounts of one tenant, over all of its namespaces together (each namespace gets an even share)."""
+    """Amounts of one tenant, over all of its namespaces together (each namespace gets an even share, never more in sum)."""
 
     cpu: Cpu = "4"
     """CPU that all pods together may request and use, in cores. Default 4. Pods beyond it are refused by the API
@@ -37,6 +38,58 @@ class TierQuota:
 
     persistent_volume_claims: Count = 5
     """Claims for volumes. Default 5."""
+
+    generation_jobs: AtLeastOne = 500
+    """GenerationJobs that exist, finished ones included. Default 500. They go when their ttl ends."""
+
+    template_registries: AtLeastOne = 20
+    """TemplateRegistries. Default 20."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TierMaximum:
+    """How far ``spec.quota`` and ``spec.renderers`` of a Tenant may go above what the tier gives. Absent: not at all."""
+
+    cpu: Cpu | None = None
+    """Most ``spec.quota.cpu``. Default absent."""
+
+    memory: Memory | None = None
+    """Most ``spec.quota.memory``. Default absent."""
+
+    ephemeral_storage: Memory | None = None
+    """Most ``spec.quota.ephemeralStorage``. Default absent."""
+
+    pods: AtLeastOne | None = None
+    """Most ``spec.quota.pods``. Default absent."""
+
+    concurrent_jobs: AtLeastOne | None = None
+    """Most ``spec.quota.jobs.concurrent``. Default absent."""
+
+    jobs_per_hour: AtLeastOne | None = None
+    """Most ``spec.quota.jobs.perHour``. Default absent."""
+
+    renderers: AtLeastOne | None = None
+    """Most ``spec.renderers.max``. Default absent."""
+
+
+Toleration = Mapping[Literal["key", "operator", "value", "effect"], str]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RendererPods:
+    """Where renderers of this tier run. All of it is the platform's; a Tenant cannot choose it."""
+
+    runtime_class: str = ""
+    """RuntimeClass of the pods, for example one with a sandboxed kernel. Default empty: the nodes' own."""
+
+    priority_class: str = ""
+    """PriorityClass of the pods. Default empty."""
+
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels that their nodes must have. Default none."""
+
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints of nodes that they may run on all the same. Default none."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -68,6 +121,9 @@ class ContainerLimits:
     max_memory: Memory = "2Gi"
     """Most that one container may ask for. Default 2Gi. Must not be below what the renderer's own container asks for."""
 
+    max_ephemeral_storage: Memory = "2Gi"
+    """Most local disk that one container may ask for. Default 2Gi."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RendererRange:
@@ -82,7 +138,7 @@ class RendererRange:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Tier:
-    """What a Tenant of this tier is entitled to. A Tenant's spec lowers these amounts; it never raises them."""
+    """What a Tenant of this tier is entitled to. A Tenant's spec lowers these amounts, and raises them only up to ``maximum``."""
 
     namespaces: AtLeastOne = 1
     """Most namespaces. Default 1. A Tenant that lists more is refused with reason InvalidSpec."""
@@ -93,12 +149,20 @@ class Tier:
     limits: ContainerLimits = field(default_factory=ContainerLimits)
     """Defaults and ceilings of one container."""
 
+    maximum: TierMaximum = field(default_factory=TierMaximum)
+    """What a Tenant may ask for beyond that."""
+
     renderers: RendererRange = field(default_factory=RendererRange)
     """Size of the pool of renderers."""
 
+    renderer_pods: RendererPods = field(default_factory=RendererPods)
+    """Where these pods run."""
+
     concurrent_jobs: AtLeastOne = 1
-    """Generation jobs of one tenant that run at one time. Default 1. Further ones wait for
-    their turn, without a status until then."""
+    """Generation jobs of one tenant that run at one time. Default 1. Further ones wait for their turn (reason Queued)."""
+
+    jobs_per_hour: AtLeastOne = 500
+    """Runs of jobs that start within any 60 minutes. Default 500. Further ones wait (reason Queued)."""
 
     history_days: AtLeastOne = 30
     """Days for which the record of an ended run is kept after its job is gone. Default 30."""
@@ -111,6 +175,17 @@ class Tier:
     def _check(self) -> "Tier":
         if self.renderers.min > self.renderers.max:
             raise ValueError("renderers.min is greater than renderers.max")
+        for what, amount, each in (
+            ("pods", self.quota.pods, 1),
+            ("secrets", self.quota.secrets, 1),
+            ("configMaps", self.quota.config_maps, 2),
+            ("generationJobs", self.quota.generation_jobs, 1),
+            ("templateRegistries", self.quota.template_registries, 1),
+        ):
+            if amount < each * self.namespaces:
+                raise ValueError(
+                    f"quota.{what} is {amount}, too few to give each of {self.namespaces} namespaces the {each} that it needs"
+                )
         return self
 
 
@@ -125,11 +200,14 @@ PROFESSIONAL = Tier(
         services=20,
         secrets=200,
         config_maps=1000,
+        generation_jobs=5000,
+        template_registries=100,
         persistent_volume_claims=20,
     ),
-    limits=ContainerLimits(max_cpu="4", max_memory="8Gi"),
+    limits=ContainerLimits(max_cpu="4", max_memory="8Gi", max_ephemeral_storage="8Gi"),
     renderers=RendererRange(min=1, max=5),
     concurrent_jobs=5,
+    jobs_per_hour=5000,
     history_days=180,
 )
 ENTERPRISE = Tier(
@@ -142,11 +220,14 @@ ENTERPRISE = Tier(
         services=200,
         secrets=2000,
         config_maps=10000,
+        generation_jobs=50000,
+        template_registries=1000,
         persistent_volume_claims=200,
     ),
-    limits=ContainerLimits(max_cpu="16", max_memory="32Gi"),
+    limits=ContainerLimits(max_cpu="16", max_memory="32Gi", max_ephemeral_storage="32Gi"),
     renderers=RendererRange(min=2, max=20),
     concurrent_jobs=50,
+    jobs_per_hour=50000,
     history_days=730,
 )
 

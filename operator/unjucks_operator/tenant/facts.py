@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.network.enforcement import NEVER_TRIED, Enforcement
 from unjucks_operator.network.ranges import NOTHING_KNOWN, ClusterRanges
 from unjucks_operator.planning import CacheUser
@@ -88,6 +89,8 @@ class Observed:
     """Identifies the certificate authority in use; a certificate made by another one is replaced."""
     drifted_secrets: frozenset[ChildKey] = frozenset()
     cache: CacheView = CacheView()
+    candidates: Mapping[str, Candidate] = field(default_factory=dict)
+    """Namespaces that are listed with ``adopt``, exist, and are not this tenant's (yet)."""
     quotas: Mapping[str, QuotaView] = field(default_factory=dict)
     """By namespace."""
     network: NetworkView = NetworkView()

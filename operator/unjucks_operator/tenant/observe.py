@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from unjucks_api import names
+from unjucks_operator.kube.adoption import Candidate, look_at
+from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.child import Child
 from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, RESOURCE_QUOTA, Resource
 from unjucks_operator.kube.store import ChildStore
@@ -36,6 +38,7 @@ def observe_tenant(
     planned_replicas: int | None,
     cache: CacheView,
     network: NetworkView,
+    candidates: Mapping[str, Candidate],
     now: datetime,
 ) -> Observed:
     """The facts. ``certificate_signature`` is that of the renderer's Secret after our last write, None when we did not write it."""
@@ -43,7 +46,7 @@ def observe_tenant(
     children: dict[ChildKey, ChildView] = {}
     drifted: set[ChildKey] = set()
     # A label alone makes nothing ours: whoever may label a pod elsewhere could otherwise hold up this tenant's deletion.
-    ours = {"", *scope.namespaces, *(child.name for child in stores[NAMESPACE].indexed(uid))}
+    ours = {"", *scope.tenant.namespaces, *(child.name for child in stores[NAMESPACE].indexed(uid))}
     for resource, store in stores.items():
         if resource is CONFIG_MAP:
             continue  # outputs of jobs: not the tenant's to plan
@@ -65,12 +68,21 @@ def observe_tenant(
         planned_replicas=planned_replicas,
         cache=cache,
         network=replace(network, strangers=_strangers(scope, stores[NAMESPACE])),
+        candidates=candidates,
         quotas={
             child.namespace: view_of_quota(child)
             for child in stores[RESOURCE_QUOTA].indexed(uid)
             if child.name == names.QUOTA and child.namespace in ours
         },
     )
+
+
+async def find_candidates(scope: Scope, stores: Mapping[Resource, ChildStore], api: KubeApi) -> dict[str, Candidate]:
+    """Namespaces that may have to be taken over: listed with ``adopt`` and not the tenant's yet. Makes requests."""
+    own = {child.name for child in stores[NAMESPACE].indexed(scope.tenant.uid)}
+    wanted = [item.name for item in scope.tenant.spec.namespaces or () if item.adopt and item.name not in own]
+    found = {name: await look_at(api, name) for name in wanted}
+    return {name: candidate for name, candidate in found.items() if candidate is not None}
 
 
 def view_of_quota(child: Child) -> QuotaView:

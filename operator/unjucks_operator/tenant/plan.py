@@ -6,9 +6,7 @@ could let a pod in (members' rights, the renderers).
 """
 
 import math
-from collections.abc import Iterable
 from datetime import datetime, timedelta
-from itertools import chain
 
 from unjucks_api import names
 from unjucks_api.conditions import ConditionType
@@ -18,7 +16,6 @@ from unjucks_operator.planning import (
     Apply,
     Delete,
     EnsureDatabase,
-    Hold,
     IssueCertificate,
     Plan,
     SetFinalizers,
@@ -28,7 +25,6 @@ from unjucks_operator.planning import (
 from unjucks_operator.tenant.cache import plan_cache
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.desired.access import build_bindings
-from unjucks_operator.tenant.desired.namespace import build_namespace
 from unjucks_operator.tenant.desired.network import build_deny, build_dns, build_renderer_ingress
 from unjucks_operator.tenant.desired.quota import build_limits, build_quota
 from unjucks_operator.tenant.desired.renderer import (
@@ -37,15 +33,14 @@ from unjucks_operator.tenant.desired.renderer import (
     build_service_account,
 )
 from unjucks_operator.tenant.facts import ChildKey, ChildView, Demand, Observed, RendererView
+from unjucks_operator.tenant.namespaces import plan_inspection, plan_namespaces
 from unjucks_operator.tenant.network import build_allowances
 
 __all__ = ["ChildKey", "ChildView", "Demand", "Observed", "RendererView", "plan_replicas", "plan_tenant"]
 
-DELETION_POLL = 2.0
-"""Seconds between looks at a namespace or pod that is going away; the watch usually tells earlier."""
-
 # Children that may vanish from the plan and are then deleted. Namespaces are not among them: see plan_release.
 _PRUNED_KINDS = frozenset({"RoleBinding", "NetworkPolicy", "ResourceQuota", "LimitRange"})
+_WITHOUT_HOME = frozenset({"finalizer", "namespaces", "isolation", "network", "adoption", "access"})
 _RENDERER_KINDS = frozenset({"Deployment", "Secret", "ServiceAccount"})
 
 
@@ -60,11 +55,12 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
     certificate = _plan_certificate(scope, observed)
     cache = plan_cache(scope, observed.children, observed.cache, observed.now)
     manager = names.MANAGER_TENANT
+    inspection = tuple(plan_inspection(scope, observed))
     stages = (
         Stage("finalizer", finalizer),
         Stage(
             "namespaces",
-            tuple(chain.from_iterable(_plan_namespace(scope, observed, name) for name in namespaces)),
+            tuple(plan_namespaces(scope, observed)),
             (ConditionType.NAMESPACES_READY, ConditionType.POD_SECURITY_ENFORCED),
         ),
         Stage(
@@ -88,6 +84,7 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
             ),
             (ConditionType.NETWORK_ISOLATED, ConditionType.NETWORK_RULES_READY),
         ),
+        Stage("adoption", inspection, (ConditionType.NAMESPACES_READY,) if inspection else ()),
         Stage(
             "access",
             tuple(Apply(manifest, manager) for name in namespaces for manifest in build_bindings(scope, name)),
@@ -108,7 +105,7 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
     )
     looks = (_next_look(scope, observed, replicas, certificate), cache.look_again)
     return Plan(
-        stages=_with_pruning(scope, observed, stages),
+        stages=_within(scope, _with_pruning(scope, observed, stages)),
         requeue_after=min((look for look in looks if look is not None), default=None),
     )
 
@@ -118,14 +115,12 @@ def plan_replicas(scope: Scope, observed: Observed) -> int:
 
     After the last piece of work the pods stay for ``renderer.idle_after`` seconds, so that a burst finds them warm.
     """
-    spec, tier = scope.tenant.spec, scope.tier.renderers
-    if spec.suspend:
-        return 0
-    minimum = min(spec.renderers.min if spec.renderers.min is not None else tier.min, tier.max)
-    maximum = max(min(spec.renderers.max if spec.renderers.max is not None else tier.max, tier.max), minimum)
-    demand = observed.demand
+    spec, demand = scope.tenant.spec, observed.demand
+    minimum, maximum = renderer_bounds(scope)
     # Not what the Deployment says now: that may be somebody else's edit, which is to be taken back.
     current = observed.renderer.desired if observed.planned_replicas is None else observed.planned_replicas
+    if spec.suspend:
+        return min(current, maximum) if demand.active else 0  # runs under way end; a suspended job wants no renderer
     if demand.active:
         wanted = max(1, math.ceil(demand.active / scope.config.renderer.jobs_per_replica))
     elif demand.last_active and observed.now < demand.last_active + timedelta(seconds=scope.config.renderer.idle_after):
@@ -138,12 +133,12 @@ def plan_replicas(scope: Scope, observed: Observed) -> int:
     return min(max(wanted, minimum), maximum)
 
 
-def _plan_namespace(scope: Scope, observed: Observed, name: str) -> Iterable[Action]:
-    view = observed.children.get(("Namespace", "", name))
-    if view is not None and view.deleting:
-        yield Hold(f"namespace {name} is being deleted; it is made anew once it is gone", DELETION_POLL)
-    else:
-        yield Apply(build_namespace(scope, name), names.MANAGER_TENANT)
+def renderer_bounds(scope: Scope) -> tuple[int, int]:
+    """The fewest and the most renderers: what the Tenant asks for, within what its tier allows."""
+    asked, tier = scope.tenant.spec.renderers, scope.tier
+    most = max(tier.renderers.max, tier.maximum.renderers or 0)
+    minimum = min(asked.min if asked.min is not None else tier.renderers.min, most)
+    return minimum, max(min(asked.max if asked.max is not None else tier.renderers.max, most), minimum)
 
 
 def _plan_certificate(scope: Scope, observed: Observed) -> Action | None:
@@ -184,11 +179,11 @@ def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -
         for action in stage.actions:
             if isinstance(action, Apply):
                 wanted.add(manifest_key(action.manifest))
-    listed = set(scope.namespaces)
+    listed = set(scope.tenant.namespaces)
     prune: list[Action] = []
     for key, view in observed.children.items():
         kind, namespace, name = key
-        if view.deleting or key in wanted:
+        if view.deleting or key in wanted or namespace in scope.without | scope.stuck:
             continue
         if namespace in listed:
             # Also the renderers of a namespace that was the home before: nothing lets the operator reach them there any more.
@@ -209,6 +204,27 @@ def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -
         Stage(stage.name, (*prune, *stage.actions), stage.proves) if stage.name == "access" else stage
         for stage in stages
     )
+
+
+def _within(scope: Scope, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Without what concerns namespaces that the tenant does not have. Where its home is missing: guards and rights only."""
+    kept = set(scope.namespaces)
+    if kept == set(scope.tenant.namespaces):
+        return stages
+    return tuple(
+        Stage(
+            stage.name, tuple(it for it in stage.actions if _concerns(it, kept)), stage.proves, blocking=stage.blocking
+        )
+        for stage in stages
+        if scope.home in kept or stage.name in _WITHOUT_HOME
+    )
+
+
+def _concerns(action: Action, kept: set[str]) -> bool:
+    if not isinstance(action, Apply):
+        return True
+    kind, namespace, name = manifest_key(action.manifest)
+    return (name if kind == "Namespace" else namespace) in {*kept, ""}
 
 
 def _next_look(scope: Scope, observed: Observed, replicas: int, certificate: Action | None) -> float | None:

@@ -14,10 +14,11 @@ from unjucks_operator.errors import OperatorError, OwnershipConflict, Terminal
 from unjucks_operator.planning import Outcome, Plan
 from unjucks_operator.tenant.cache import cache_condition, cache_facts
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.facts import Observed
+from unjucks_operator.tenant.facts import Observed, QuotaView
 from unjucks_operator.tenant.isolation import isolation_status, network_evidence
 from unjucks_operator.tenant.namespaces import adopting, inspected
 from unjucks_operator.tenant.network import isolated_condition, rules_condition
+from unjucks_operator.tenant.plan import renderer_bounds
 
 PARTS = (
     ConditionType.NAMESPACES_READY,
@@ -95,6 +96,8 @@ def _part_conditions(scope: Scope, plan: Plan, outcome: Outcome, observed: Obser
         for kind in stage.proves:
             if state == "True" and kind is ConditionType.RENDERERS_READY:
                 conditions.append(_renderers(scope, observed))
+            elif state == "True" and kind is ConditionType.QUOTA_ENFORCED:
+                conditions.append(_quota(scope, observed))
             elif state == "True" and kind is ConditionType.NETWORK_ISOLATED:
                 conditions.append(isolated_condition(observed.network))
             elif state == "True" and kind is ConditionType.NETWORK_RULES_READY:
@@ -112,11 +115,24 @@ def _part_conditions(scope: Scope, plan: Plan, outcome: Outcome, observed: Obser
     return conditions
 
 
+def _quota(scope: Scope, observed: Observed) -> Condition:
+    """True once Kubernetes counts: before that it refuses every new object, so that nobody gets past it, but nobody can work."""
+    kind = ConditionType.QUOTA_ENFORCED
+    waiting = [name for name in scope.namespaces if not observed.quotas.get(name, QuotaView()).counted]
+    if waiting:
+        return Condition(
+            kind,
+            "False",
+            Reason.QUOTA_PENDING,
+            f"Kubernetes has not counted yet what is in namespace {waiting[0]}; until then it refuses new objects there",
+        )
+    return Condition(kind, "True", Reason.RECONCILED, _TEXTS[kind])
+
+
 def _renderers(scope: Scope, observed: Observed) -> Condition:
     """True also while a pod starts on demand: that is how from-zero works. False when it should run and cannot."""
     view, kind = observed.renderer, ConditionType.RENDERERS_READY
-    minimum = scope.tenant.spec.renderers.min
-    minimum = min(minimum if minimum is not None else scope.tier.renderers.min, scope.tier.renderers.max)
+    minimum, _ = renderer_bounds(scope)
     if view.stuck and view.ready == 0 and view.desired > 0:
         return Condition(kind, "False", Reason.RENDERER_UNAVAILABLE, f"no renderer pod becomes ready: {view.stuck}")
     if view.ready < minimum and not scope.tenant.spec.suspend:

@@ -212,6 +212,12 @@ class ControlPlane(ApiAccess):
         )
         self._wait("/api/v1/namespaces/default/serviceaccounts/default", 200, self.controller_manager)
 
+    def restart_controller_manager(self) -> None:
+        """End the controllers, when they run, and start them anew."""
+        if self.controller_manager is not None:
+            process.stop_all([self.controller_manager])
+            self.start_controller_manager()
+
     def wait_ready(self) -> None:
         """Wait until the apiserver answers /readyz with success."""
         assert self.apiserver is not None

@@ -21,16 +21,25 @@ class Scope:
     tenant: Tenant
     tier: Tier
     config: Config
+    without: frozenset[str] = frozenset()
+    """Listed namespaces that the tenant does not get: the spec is not valid, and they do not exist."""
+    stuck: frozenset[str] = frozenset()
+    """Listed namespaces that cannot be had just now; they keep their share."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:
-        """The tenant's namespaces; the first one is its home, where the renderers run."""
-        return self.tenant.namespaces
+        """The tenant's namespaces that there is something to do about."""
+        return tuple(name for name in self.tenant.namespaces if name not in self.without and name not in self.stuck)
+
+    @property
+    def sharing(self) -> tuple[str, ...]:
+        """The namespaces that divide the tenant's quota between them."""
+        return tuple(name for name in self.tenant.namespaces if name not in self.without)
 
     @property
     def home(self) -> str:
-        """The namespace of the renderers."""
-        return self.namespaces[0]
+        """The namespace of the renderers: the first that the Tenant lists."""
+        return self.tenant.namespaces[0]
 
     def labels(self, component: str) -> dict[str, str]:
         """Our labels plus the Tenant's own ones, these under our prefix only (a foreign label could make others act)."""

@@ -1,26 +1,33 @@
 """ResourceQuota and LimitRange of a tenant's namespaces. Pure; called by ``tenant.plan``.
 
-Kubernetes has no quota across namespaces, so the tenant's amount is divided evenly: the sum can never exceed it.
+Kubernetes has no quota across namespaces, so the tenant's amount is divided between them: for every single entry, the sum is never
+more than the amount. What does not divide evenly goes to the first ones, so that the home, where renderers run, is never the poorest.
 """
 
 from decimal import Decimal
 
 from unjucks_api import names
 from unjucks_api.v1alpha1.common import quantity
+from unjucks_operator.config import Tier
 from unjucks_operator.tenant.desired import Manifest, Scope
 
 _MEBI = 1024 * 1024
 # Kinds that reach outside the namespace's isolation or belong to administrators: none of them, whatever the tier.
-_FORBIDDEN = ("services.nodeports", "services.loadbalancers")
+_FORBIDDEN = ("services.nodeports", "services.loadbalancers", "replicationcontrollers")
 
 
 def build_quota(scope: Scope, namespace: str) -> Manifest:
-    """All nine object counts, plus cpu, memory and ephemeral storage, for one of the tenant's namespaces."""
-    share = len(scope.namespaces)
-    tier, asked = scope.tier.quota, scope.tenant.spec.quota
-    cpu = _millicores(_lower(tier.cpu, asked.cpu), share)
-    memory = _mebibytes(_lower(tier.memory, asked.memory), share)
-    storage = _mebibytes(tier.ephemeral_storage, share)
+    """Counts of objects, and cpu, memory and ephemeral storage, for one of the tenant's namespaces."""
+    tier, asked = scope.tier, scope.tenant.spec.quota
+    quota, most = tier.quota, tier.maximum
+
+    def share(total: int) -> int:
+        return _share(total, scope.sharing, namespace)
+
+    cpu = f"{share(int(quantity(bounded(quota.cpu, asked.cpu, most.cpu)) * Decimal(1000)))}m"
+    memory = f"{share(int(quantity(bounded(quota.memory, asked.memory, most.memory)) / _MEBI))}Mi"
+    disk = bounded(quota.ephemeral_storage, asked.ephemeral_storage, most.ephemeral_storage)
+    storage = f"{share(int(quantity(disk) / _MEBI))}Mi"
     hard = {
         "requests.cpu": cpu,
         "limits.cpu": cpu,
@@ -28,12 +35,13 @@ def build_quota(scope: Scope, namespace: str) -> Manifest:
         "limits.memory": memory,
         "requests.ephemeral-storage": storage,
         "limits.ephemeral-storage": storage,
-        "pods": str(max(tier.pods // share, 1)),
-        "services": str(tier.services // share),
-        "secrets": str(max(tier.secrets // share, 5)),
-        "configmaps": str(max(tier.config_maps // share, 5)),
-        "persistentvolumeclaims": str(tier.persistent_volume_claims // share),
-        "replicationcontrollers": "0",
+        "pods": str(share(bounded_count(quota.pods, asked.pods, most.pods))),
+        "services": str(share(quota.services)),
+        "secrets": str(share(quota.secrets)),
+        "configmaps": str(share(quota.config_maps)),
+        "persistentvolumeclaims": str(share(quota.persistent_volume_claims)),
+        "count/generationjobs.unjucks.io": str(share(quota.generation_jobs)),
+        "count/templateregistries.unjucks.io": str(share(quota.template_registries)),
         "resourcequotas": "1",
     } | dict.fromkeys(_FORBIDDEN, "0")
     return {
@@ -65,21 +73,42 @@ def build_limits(scope: Scope, namespace: str) -> Manifest:
                         "memory": limits.default_request_memory,
                         "ephemeral-storage": limits.default_request_ephemeral_storage,
                     },
-                    "max": {"cpu": limits.max_cpu, "memory": limits.max_memory},
+                    "max": {
+                        "cpu": limits.max_cpu,
+                        "memory": limits.max_memory,
+                        "ephemeral-storage": limits.max_ephemeral_storage,
+                    },
                 }
             ]
         },
     }
 
 
-def _lower(tier: str, asked: str | None) -> str:
-    """The smaller of two quantities: a Tenant may go below its tier freely, never above."""
-    return asked if asked and quantity(asked) < quantity(tier) else tier
+def bounded(given: str, asked: str | None, most: str | None) -> str:
+    """What a Tenant gets that asks for a quantity: what the tier gives when it asks for none, and never more than the tier's
+    maximum (which is what it gives, unless the configuration says more)."""
+    ceiling = most if most is not None and quantity(most) > quantity(given) else given
+    if asked is None:
+        return given
+    return asked if quantity(asked) < quantity(ceiling) else ceiling
 
 
-def _millicores(text: str, share: int) -> str:
-    return f"{int(quantity(text) * Decimal(1000) / share)}m"
+def bounded_count(given: int, asked: int | None, most: int | None) -> int:
+    """The same for a number."""
+    return given if asked is None else min(asked, max(given, most or 0))
 
 
-def _mebibytes(text: str, share: int) -> str:
-    return f"{int(quantity(text) / _MEBI / share)}Mi"
+def concurrent_jobs(tier: Tier, asked: int | None) -> int:
+    """How many jobs of a tenant run at one time."""
+    return bounded_count(tier.concurrent_jobs, asked, tier.maximum.concurrent_jobs)
+
+
+def jobs_per_hour(tier: Tier, asked: int | None) -> int:
+    """How many runs of a tenant's jobs start within any hour."""
+    return bounded_count(tier.jobs_per_hour, asked, tier.maximum.jobs_per_hour)
+
+
+def _share(total: int, sharing: tuple[str, ...], namespace: str) -> int:
+    """The part of one namespace; all parts together are exactly the total."""
+    whole, rest = divmod(total, len(sharing))
+    return whole + (1 if sharing.index(namespace) < rest else 0)

@@ -79,9 +79,18 @@ def build_isolated_pod(
 
 
 def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
-    renderer = scope.config.renderer
+    renderer, pods = scope.config.renderer, scope.tier.renderer_pods
+    selector = dict(pods.node_selector)
+    if scope.tenant.spec.region and scope.config.regions.node_label:
+        selector[scope.config.regions.node_label] = scope.tenant.spec.region
+    placement: dict[str, Any] = {
+        "runtimeClassName": pods.runtime_class,
+        "priorityClassName": pods.priority_class,
+        "nodeSelector": selector,
+        "tolerations": [dict(item) for item in pods.tolerations],
+    }
     probe = {"httpGet": {"path": "/readyz", "port": HEALTH_PORT, "scheme": "HTTP"}}
-    return {
+    return {key: value for key, value in placement.items() if value} | {
         "serviceAccountName": names.RENDERER,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

@@ -1,14 +1,16 @@
 """Reading the configuration: defaults, file, environment, and every problem at once with its path."""
 
 import dataclasses
+import importlib
 import inspect
+import pkgutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from unjucks_operator import config
-from unjucks_operator.config import Config, ConfigError, dump, load, process, settings, tenants, tiers
+from unjucks_operator.config import Config, ConfigError, dump, load
 
 
 def problems(tmp_path: Path, text: str, **environment: str) -> list[str]:
@@ -179,7 +181,8 @@ def test_each_setting_says_what_it_is_and_its_default() -> None:
     ]
     assert missing == []
     count = 0
-    for module in (process, settings, tenants, tiers):
+    for found in pkgutil.iter_modules(config.__path__):
+        module = importlib.import_module(f"{config.__name__}.{found.name}")
         for _, kind in inspect.getmembers(module, inspect.isclass):
             count += dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
     assert count == len(definitions)
