@@ -1,4 +1,4 @@
-"""The chart's ValidatingAdmissionPolicies on a control plane, and a tenant's namespace as the operator makes it, without an operator.
+"""The chart's ValidatingAdmissionPolicies on a control plane, and a tenant's namespace as the operator makes it: no operator runs.
 
 ``install`` applies them the way Helm does and returns when they are enforced. ``compliant_pod`` and ``compliant_service`` are the
 objects that are admitted; tests flip exactly one field of them. Used by tests of policies and by the operator's test site.
@@ -6,11 +6,14 @@ objects that are admitted; tests flip exactly one field of them. Used by tests o
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
 
 from e2e.cluster.api import ApiAccess
+from e2e.cluster.client import Answer, Client
+from e2e.cluster.controlplane import ControlPlane
 from support import builders, chart
 from unjucks_api import names
 from unjucks_operator.config import Config
@@ -24,6 +27,21 @@ KINDS: Final = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 OPERATOR: Final = f"system:serviceaccount:{names.PLATFORM_NAMESPACE}:unjucks-operator"
 IMAGE: Final = "registry.example/acme/tool"
 _ENFORCED_WITHIN: Final = 30.0
+
+
+@dataclass
+class Policed:
+    """The control plane and who asks: ``operator``, ``admin`` (cluster-admin, exempt from nothing), ``exempt`` (system:masters)."""
+
+    plane: ControlPlane
+    operator: Client
+    admin: Client
+    exempt: Client
+    members: dict[str, Client]
+
+    def post(self, path: str, body: dict[str, Any], *, who: Client | None = None, dry: bool = True) -> Answer:
+        """Create; by default as a dry run of the administrator's."""
+        return (who or self.admin).request("POST", path + ("?dryRun=All" if dry else ""), body)
 
 
 def manifests(policies: Mapping[str, Any] | None = None) -> list[chart.Manifest]:
