@@ -83,7 +83,9 @@ def test_no_policy_admits_a_closed_address_whatever_is_asked_for(
     try:
         scope = scope_of(rules)
     except InvalidObjectError:
-        assert any(any(is_inside(it, never) for never in NEVER_NETWORKS) or parse_range(str(it)) is None for it in wanted)
+        assert any(
+            any(is_inside(it, never) for never in NEVER_NETWORKS) or parse_range(str(it)) is None for it in wanted
+        )
         return
     view = NetworkView(cluster_ranges(cluster))
     policies = list(build_allowances(scope, view))
@@ -141,7 +143,17 @@ def test_the_whole_internet_is_without_metadata_and_loopback(address: str) -> No
 
 @pytest.mark.parametrize(
     "spelling",
-    ["1.2.3.4", "1.2.3.4/24", "01.2.3.0/24", "1.2.3.0/024", "::ffff:1.2.3.0/120", "2001:DB8::/32", "::/0 ", "fe80::%1/64", ""],
+    [
+        "1.2.3.4",
+        "1.2.3.4/24",
+        "01.2.3.0/24",
+        "1.2.3.0/024",
+        "::ffff:1.2.3.0/120",
+        "2001:DB8::/32",
+        "::/0 ",
+        "fe80::%1/64",
+        "",
+    ],
 )
 def test_only_one_spelling_is_read(spelling: str) -> None:
     assert parse_range(spelling) is None
