@@ -209,6 +209,9 @@ class RenderRequest(Message):
     shared_schema: dict[str, Any] = Field(default_factory=dict, description="as in the AnalyzeRequest")
     policy: Policy = Policy()
     on_finding: OnFinding = Field(default=OnFinding.WARN, description="what sensitive data in a file means")
+    secrets_have_a_place: bool = Field(
+        default=False, description="files that secrets went into go where only they are read: not searched"
+    )
     engine: EngineOptions = EngineOptions()
     limits: Limits = Limits()
 

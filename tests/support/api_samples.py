@@ -335,8 +335,16 @@ CEL_PAIRS: Final = (
         "GenerationJob",
         output("orders"),
         job(output={}),
-        "spec.output.configMap",
-        "set exactly one output: configMap",
+        "spec.output",
+        "set exactly one output: configMap or secret",
+    ),
+    Pair(
+        "job-output-both",
+        "GenerationJob",
+        output("orders"),
+        job(output={"configMap": {"name": "a"}, "secret": {"name": "b"}}),
+        "spec.output",
+        "set exactly one output: configMap or secret",
     ),
     Pair(
         "job-output-ours",

@@ -73,6 +73,13 @@ NotOurs = Cel(
 )
 
 
+class SensitiveFiles(StrEnum):
+    """What becomes of files that values from a Secret went into, where others can read them."""
+
+    REFUSE = "Refuse"
+    ALLOW = "Allow"
+
+
 class VariablesKind(StrEnum):
     """Where variables are read from."""
 
@@ -154,6 +161,20 @@ class ConfigMapOutput(Model):
         default=False,
         description="Whether the ConfigMap is made immutable. A later run with other files then fails. Absent: false.",
     )
+    sensitive_files: SensitiveFiles | None = Field(
+        default=None,
+        description="What becomes of files that values from a Secret went into: Refuse (the job fails) or Allow "
+        "(whoever may read ConfigMaps of the namespace can read them). Absent: Refuse.",
+    )
+
+
+class SecretOutput(Model):
+    """A Secret that gets the files."""
+
+    name: Annotated[DnsSubdomain, NotOurs] = Field(
+        description="Name of the Secret. It is created in the job's namespace, with type Opaque; one that another owner made is "
+        "never overwritten."
+    )
 
 
 class Output(Ruled):
@@ -161,17 +182,21 @@ class Output(Ruled):
 
     rules: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "has(self.configMap)",
-            "set exactly one output: configMap",
+            "has(self.configMap) != has(self.secret)",
+            "set exactly one output: configMap or secret",
             reason="FieldValueRequired",
-            field_path=".configMap",
-            check=lambda output: output.config_map is not None,
+            check=lambda output: (output.config_map is None) != (output.secret is None),
         ),
     )
 
     config_map: ConfigMapOutput | None = Field(
         default=None,
         description="Output: a ConfigMap with one key for each file; the key is the path with __ for /. At most 1 MiB. "
+        "Exactly one output is set.",
+    )
+    secret: SecretOutput | None = Field(
+        default=None,
+        description="Output: a Secret, laid out as the ConfigMap is; for files that hold secrets. At most 1 MiB. "
         "Exactly one output is set.",
     )
 
@@ -259,7 +284,9 @@ class FileStatus(Model):
     action: Word = Field(default="", description="What happened: created, updated, unchanged or skipped.")
     mode: Word = Field(default="", description="Permissions of the file: 0644 or 0755.")
     size: Bytes | None = Field(default=None, description="Bytes of the file.")
-    digest: Digest | None = Field(default=None, description="SHA-256 of the file's bytes.")
+    digest: Digest | None = Field(
+        default=None, description="SHA-256 of the file's bytes. Absent for sensitive files: it could be guessed from."
+    )
     sensitive: bool = Field(default=False, description="Whether values from a Secret went into it.")
 
 
@@ -275,7 +302,7 @@ class FindingStatus(Model):
 class OutputStatus(Model):
     """Where the files are."""
 
-    kind: Word = Field(default="", description="Kind of the output: ConfigMap.")
+    kind: Word = Field(default="", description="Kind of the output: ConfigMap or Secret.")
     name: Line = Field(default="", description="Name of the output.")
     digest: Digest | None = Field(default=None, description="Digest over paths, modes and bytes of all files.")
 

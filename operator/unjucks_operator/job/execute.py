@@ -8,12 +8,9 @@ Where a run stopped before, it goes on: ``database.ledger`` says why nothing is 
 
 import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from unjucks_api import names
 from unjucks_api.reasons import Reason
@@ -23,12 +20,15 @@ from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.config import Config
 from unjucks_operator.database.ledger import Claim, Ledger, RunState
 from unjucks_operator.errors import Conflict, Terminal, Waiting
-from unjucks_operator.job.desired.config_map import (
-    MANIFEST_KEY,
+from unjucks_operator.job.desired.output import (
     File,
+    Target,
     build_manifest,
     build_output,
     manifest_digest,
+    read_output,
+    refuse_misplaced,
+    target_of,
 )
 from unjucks_operator.job.plan import Run
 from unjucks_operator.job.publish import observe_output, publish_output
@@ -96,14 +96,13 @@ class Execution:
                 dry = await self._render(renderer, request, progress)
             progress.files = to_files(dry, None)
             return Reason.DRY_RUN_COMPLETE
-        output = job.spec.output
-        if output is None or output.config_map is None:
+        target = target_of(job)
+        if target is None:
             raise Terminal("spec.output says no place for the files")
-        name = output.config_map.name
         response: RenderResponse | None = None
-        work = await self._resume(job, run, place, name)
+        work = await self._resume(job, run, place, target)
         if work is None or not self._is_done(work, run):
-            response, work = await self._render_claimed(job, run, place, progress, on_started, work, name)
+            response, work = await self._render_claimed(job, run, place, progress, on_started, work, target)
         progress.attempts = work.claim.attempt
         if response is None:
             return await self._finish_published(job, run, place, work.claim, work.found, progress)
@@ -114,10 +113,10 @@ class Execution:
             manifest = build_manifest(
                 written, generator=run.generator, action=run.action, tree=run.tree, engine=response.engine_version
             )
+            refuse_misplaced(target, written)
             wanted = build_output(
+                target,
                 namespace=job.namespace,
-                name=name,
-                immutable=output.config_map.immutable,
                 labels=_labels(job, place.tenant),
                 run_key=run.key,
                 files=written,
@@ -134,7 +133,7 @@ class Execution:
         progress.publish_seconds = self._clock() - started
         return Reason.SUCCEEDED if published.written else Reason.UP_TO_DATE
 
-    async def _resume(self, job: GenerationJob, run: Run, place: Place, name: str) -> _Work | None:
+    async def _resume(self, job: GenerationJob, run: Run, place: Place, target: Target) -> _Work | None:
         """Take over a run that an earlier attempt has brought further than its claim; None when there is none.
 
         A run that nobody has rendered is claimed only once a renderer is there: waiting for one is no attempt.
@@ -142,19 +141,19 @@ class Execution:
         known = await self._ledger.lookup(place.role, job.uid, run.key)
         if known is None or known.state is RunState.CLAIMED:
             return None
-        return await self._claimed(job, run, place, name)
+        return await self._claimed(job, run, place, target)
 
-    async def _claimed(self, job: GenerationJob, run: Run, place: Place, name: str) -> _Work:
+    async def _claimed(self, job: GenerationJob, run: Run, place: Place, target: Target) -> _Work:
         """Claim, then look at the output: in this order (``database.ledger``)."""
         claim = await self._claim(job, run, place)
         try:
-            found = await observe_output(self._api, job, name, place.tenant.uid)
+            found = await observe_output(self._api, job, target, place.tenant.uid)
             if not claim.granted and not _holds(found, claim.run.manifest_digest):
                 # Published, and gone or changed before anybody was told: saying "done" would be a lie. Made again.
                 claim = await self._ledger.claim(
                     place.role, job.uid, run.key, holder=self._holder, reopen=claim.run.attempt
                 )
-                found = await observe_output(self._api, job, name, place.tenant.uid)
+                found = await observe_output(self._api, job, target, place.tenant.uid)
             return _Work(claim, found)
         except Terminal as error:
             if claim.granted:
@@ -172,12 +171,12 @@ class Execution:
         progress: Progress,
         on_started: Callable[[], Awaitable[None]],
         work: _Work | None,
-        name: str,
+        target: Target,
     ) -> tuple[RenderResponse | None, _Work]:
         """Render under a claim; None when somebody else turns out to have published meanwhile."""
         async with self._renderer(job, run, place, progress) as (renderer, request):
             if work is None:
-                work = await self._claimed(job, run, place, name)
+                work = await self._claimed(job, run, place, target)
                 if self._is_done(work, run):
                     return None, work
             progress.attempts = work.claim.attempt
@@ -226,8 +225,9 @@ class Execution:
     async def _record_published(
         self, job: GenerationJob, run: Run, place: Place, claim: Claim, digest: str, output_uid: str
     ) -> None:
-        name = job.spec.output.config_map.name if job.spec.output and job.spec.output.config_map else ""
-        output = {"kind": "ConfigMap", "namespace": job.namespace, "name": name, "uid": output_uid}
+        target = target_of(job)
+        assert target is not None  # something was published
+        output = {"kind": target.kind, "namespace": job.namespace, "name": target.name, "uid": output_uid}
         await self._ledger.record_published(place.role, job.uid, run.key, claim.attempt, digest, output)
 
     @asynccontextmanager
@@ -242,7 +242,7 @@ class Execution:
                 reason=Reason.REGISTRY_NOT_READY,
                 after=2.0,
             )
-        budgets = self._config.jobs
+        budgets, target = self._config.jobs, target_of(job)
         request = RenderRequest(
             task=run.key,
             digest=run.tree,
@@ -252,6 +252,7 @@ class Execution:
             variables=run.variables,
             sensitive=list(run.sensitive),
             on_finding=run.on_finding,
+            secrets_have_a_place=target is not None and target.takes_secrets,
             engine=run.engine,
             shared_schema=run.shared_schema,
             limits=Limits(
@@ -301,22 +302,6 @@ def to_files(response: RenderResponse, found: Manifest | None) -> list[File]:
         action = "created" if known is None else "unchanged" if known == digest else "updated"
         files.append(File(item.path, content, item.mode, digest, action, item.template, item.sensitive))
     return sorted(files, key=lambda file: file.path)
-
-
-def read_output(found: Manifest) -> tuple[list[File], str]:
-    """The files of an output and the engine's version, from its own manifest; nothing when somebody damaged it. Pure."""
-    data: Mapping[str, str] = found.get("data") or {}
-    binary: Mapping[str, str] = found.get("binaryData") or {}
-    try:
-        manifest: dict[str, Any] = orjson.loads(data.get(MANIFEST_KEY, "{}"))
-        files = []
-        for item in manifest.get("files", []):
-            key = item["key"]
-            content = data[key].encode() if key in data else base64.b64decode(binary[key])
-            files.append(File(str(item["path"]), content, int(item["mode"], 8), str(item["sha256"]), "unchanged"))
-        return files, str(manifest.get("engine", ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return [], ""
 
 
 def _labels(job: GenerationJob, tenant: Tenant) -> dict[str, str]:

@@ -15,7 +15,7 @@ from unjucks_api.render_protocol import Finding
 from unjucks_api.v1alpha1.common import seconds_text
 from unjucks_api.v1alpha1.generation_job import MAX_FILES_SHOWN, MAX_FINDINGS_SHOWN, GenerationJob
 from unjucks_operator.errors import OperatorError
-from unjucks_operator.job.desired.config_map import File
+from unjucks_operator.job.desired.output import File, target_of
 from unjucks_operator.job.plan import Run
 
 
@@ -96,8 +96,8 @@ def compute_succeeded(
 ) -> dict[str, Any]:
     """The job ended well. ``reason``: Succeeded, UpToDate (the output was there already) or DryRunComplete."""
     count = len([file for file in progress.files if file.action != "skipped"])
-    output = job.spec.output
-    where = f"configmap/{output.config_map.name}" if output and output.config_map and not job.spec.dry_run else ""
+    target = None if job.spec.dry_run else target_of(job)
+    where = str(target) if target else ""
     text = {
         Reason.DRY_RUN_COMPLETE: f"{count} file(s) rendered; nothing was written (dryRun)",
         Reason.UP_TO_DATE: f"{where} holds these {count} file(s) already",
@@ -135,8 +135,8 @@ def compute_succeeded(
         }
     )
     status["summary"] |= {"template": f"{run.generator}/{run.action}", "output": where}
-    if where and output and output.config_map:
-        status["output"] = {"kind": "ConfigMap", "name": output.config_map.name, "digest": progress.manifest_digest}
+    if target:
+        status["output"] = {"kind": target.kind, "name": target.name, "digest": progress.manifest_digest}
     return _finish(job, status, conditions, now)
 
 
@@ -214,7 +214,11 @@ def _file_facts(files: Sequence[File]) -> dict[str, Any]:
                 "action": file.action,
                 "mode": f"{file.mode:04o}",
                 "size": len(file.content),
-                **({"digest": f"sha256:{file.sha256.removeprefix('sha256:')}"} if file.action != "skipped" else {}),
+                **(
+                    {"digest": f"sha256:{file.sha256.removeprefix('sha256:')}"}
+                    if file.action != "skipped" and not file.sensitive
+                    else {}
+                ),
                 **({"sensitive": True} if file.sensitive else {}),
             }
             for file in files[:MAX_FILES_SHOWN]

@@ -214,7 +214,7 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
         result = generate(
             loaded, task.generator, task.action, task.variables, base=base, options=options, prepared=prepared
         )
-        changed, found = _searched(result.files, task.on_finding)
+        changed, found = _searched(result.files, task)
     except (GenerationError, TaskFailure) as error:
         response = (error if isinstance(error, TaskFailure) else failure(error)).response
         hidden = {"message": hide(response.message), "path": hide(response.path)}
@@ -251,9 +251,14 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
     return _dump(answer)
 
 
-def _searched(files: Iterable[File], on_finding: OnFinding) -> tuple[Mapping[str, bytes], Scan]:
+def _searched(files: Iterable[File], task: RenderRequest) -> tuple[Mapping[str, bytes], Scan]:
     """The files that are to be redacted, as they become, and what was found in all. Raises TaskFailure when that is refused."""
-    written = ((file.path, file.content) for file in files if file.status is not Status.SKIPPED)
+    on_finding = task.on_finding
+    written = (
+        (file.path, file.content)
+        for file in files
+        if file.status is not Status.SKIPPED and not (file.sensitive and task.secrets_have_a_place)
+    )
     changed, found = redact(written, clock=time.monotonic, seconds=SCAN_SECONDS)
     blocks = on_finding is OnFinding.BLOCK
     if blocks and found.findings:

@@ -1,6 +1,7 @@
 """Registries and jobs with real renderer processes: what comes out, what is refused and how it is told."""
 
 import asyncio
+import base64
 import hashlib
 import signal
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from support.jobs import TEMPLATES, job_manifest, ready_of, registry_manifest, w
 from support.operator_process import OperatorProcess, Site
 from support.tenants import tenant_manifest
 from unjucks_api import names
-from unjucks_operator.kube.resources import CONFIG_MAP, GENERATION_JOB, POD, TEMPLATE_REGISTRY, TENANT
+from unjucks_operator.kube.resources import CONFIG_MAP, GENERATION_JOB, POD, SECRET, TEMPLATE_REGISTRY, TENANT
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 NS = "tenant-jobs"
@@ -107,14 +108,56 @@ async def test_variables_from_config_maps_and_secrets(site: Site, operator: Oper
         {"kind": "ConfigMap", "name": "defaults", "valuesKey": "count", "targetPath": "count"},
         {"kind": "Secret", "name": "credentials", "valuesKey": "token", "targetPath": "token"},
     ]
-    await site.apply(job_manifest(NS, "sourced", variablesFrom=sources))
+    # Whoever may read ConfigMaps would see the token: that has to be asked for.
+    status = await refused(site, job_manifest(NS, "sourced", variablesFrom=sources))
+    assert status["lastError"]["reason"] == "SensitiveDataBlocked"
+    assert "docs/token.txt" in status["lastError"]["message"]
+    assert await site.api.get(CONFIG_MAP, "sourced", NS) is None
+    asked = {"configMap": {"name": "sourced", "sensitiveFiles": "Allow"}}
+    await site.apply(job_manifest(NS, "sourced", variablesFrom=sources, output=asked))
     await wait_job(site, NS, "sourced")
     data = (await output(site, "sourced"))["data"]
     assert data["carol.txt"] == "Hello carol!\n0\n1\n2\n"
     assert data["docs__token.txt"] == "hunter2\n"
-    body = await site.api.get(GENERATION_JOB, "sourced", NS)
-    assert "hunter2" not in orjson.dumps(body).decode()
+    # A Secret takes them as they are; a second run changes it in place, and what went away goes away there.
+    await site.apply(job_manifest(NS, "hidden", variablesFrom=sources, output={"secret": {"name": "hidden"}}))
+    await wait_job(site, NS, "hidden")
+    assert await secret_files(site, "hidden") == {
+        "carol.txt": "Hello carol!\n0\n1\n2\n",
+        "docs__token.txt": "hunter2\n",
+    }
+    changed = job_manifest(NS, "hidden", {"name": "dora"}, variablesFrom=sources, output={"secret": {"name": "hidden"}})
+    await site.apply(changed)
+    await wait_job(site, NS, "hidden")
+    assert set(await secret_files(site, "hidden")) == {"dora.txt", "docs__token.txt"}
+    for name in ("sourced", "hidden"):
+        body = await site.api.get(GENERATION_JOB, name, NS)
+        assert body is not None
+        assert "hunter2" not in orjson.dumps(body).decode()
+        marked = {file["path"]: file for file in body["status"]["files"]}
+        assert marked["docs/token.txt"]["sensitive"] is True
+        assert "digest" not in marked["docs/token.txt"]
     assert "hunter2" not in operator.log.read_text()
+
+
+async def secret_files(site: Site, name: str) -> dict[str, str]:
+    found = await site.api.get(SECRET, name, NS)
+    assert found is not None
+    assert found["type"] == "Opaque"
+    data = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
+    data.pop("manifest.json")
+    return data
+
+
+async def test_somebody_elses_secret_is_left_alone(site: Site, operator: OperatorProcess) -> None:
+    theirs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "theirs", "namespace": NS}}
+    await site.apply(theirs | {"stringData": {"key": "value"}})
+    status = await refused(site, job_manifest(NS, "thief", {"name": "eve"}, output={"secret": {"name": "theirs"}}))
+    assert status["lastError"]["reason"] == "NotOwned"
+    assert "Secret theirs belongs to somebody else" in status["lastError"]["message"]
+    found = await site.api.get(SECRET, "theirs", NS)
+    assert found is not None
+    assert base64.b64decode(found["data"]["key"]) == b"value"
 
 
 async def test_variables_that_all_actions_share(site: Site, operator: OperatorProcess) -> None:
@@ -274,7 +317,7 @@ async def test_a_config_map_is_a_source_and_is_followed(site: Site, operator: Op
 
 
 async def test_five_megabytes_of_template_are_refused_with_a_reason(site: Site, operator: OperatorProcess) -> None:
-    import base64
+
     import io
     import tarfile
 

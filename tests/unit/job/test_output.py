@@ -1,13 +1,23 @@
-"""Output as a ConfigMap: keys, limits, determinism."""
+"""Output as a ConfigMap or Secret: keys, limits, determinism, and what may not go where others read it."""
 
 import base64
+from dataclasses import replace
 
 import orjson
 import pytest
 
 from unjucks_api.reasons import Reason
 from unjucks_operator.errors import Terminal
-from unjucks_operator.job.desired.config_map import MAX_BYTES, File, build_manifest, build_output, manifest_digest
+from unjucks_operator.job.desired.output import (
+    MAX_BYTES,
+    File,
+    Target,
+    build_manifest,
+    build_output,
+    manifest_digest,
+    read_output,
+    refuse_misplaced,
+)
 
 
 def file(path: str, content: bytes = b"x") -> File:
@@ -16,8 +26,8 @@ def file(path: str, content: bytes = b"x") -> File:
 
 def output(files: list[File], **kwargs: object):  # type: ignore[no-untyped-def]
     manifest = build_manifest(files, generator="g", action="a", tree="sha256:1", engine="1")
-    facts = {"namespace": "n", "name": "out", "immutable": False, "labels": {}, "run_key": "k"} | kwargs
-    return build_output(files=files, manifest=manifest, **facts)  # type: ignore[arg-type]
+    target = Target(**({"kind": "ConfigMap", "name": "out"} | kwargs))  # type: ignore[arg-type]
+    return build_output(target, namespace="n", labels={}, run_key="k", files=files, manifest=manifest)
 
 
 def test_slashes_become_double_underscores_and_bytes_go_to_binary_data() -> None:
@@ -44,7 +54,7 @@ def test_too_much_output_is_a_typed_failure_with_both_sizes() -> None:
 
 def test_equal_files_have_equal_manifests_in_any_order_of_making() -> None:
     one = output([file("a"), file("b")])
-    two = output([file("a"), file("b")], name="other", run_key="z")
+    two = output([file("a"), file("b")], name="other")
     assert one["data"] == two["data"]
     assert manifest_digest(one["data"]["manifest.json"].encode()).startswith("sha256:")
 
@@ -52,3 +62,27 @@ def test_equal_files_have_equal_manifests_in_any_order_of_making() -> None:
 def test_immutable_is_set_only_when_asked_for() -> None:
     assert "immutable" not in output([file("a")])
     assert output([file("a")], immutable=True)["immutable"] is True
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+def test_what_is_written_is_read_back(kind: str) -> None:
+    files = [file("a/b.txt", b"text"), file("logo.png", b"\xff\xfe")]
+    found, engine = read_output(output(files, kind=kind))
+    assert {item.path: item.content for item in found} == {item.path: item.content for item in files}
+    assert engine == "1"
+
+
+def test_a_secret_is_opaque_and_holds_base64_only() -> None:
+    made = output([file("a", b"text")], kind="Secret")
+    assert made["type"] == "Opaque"
+    assert base64.b64decode(made["data"]["a"]) == b"text"
+    assert "binaryData" not in made
+
+
+def test_files_with_secrets_go_only_where_secrets_may() -> None:
+    tainted = [file("clean"), replace(file("app.env"), sensitive=True), replace(file("b"), sensitive=True)]
+    with pytest.raises(Terminal, match=r"app\.env and 1 more .* spec\.output\.secret") as caught:
+        refuse_misplaced(Target("ConfigMap", "out"), tainted)
+    assert caught.value.reason is Reason.SENSITIVE_DATA_BLOCKED
+    refuse_misplaced(Target("Secret", "out", takes_secrets=True), tainted)
+    refuse_misplaced(Target("ConfigMap", "out"), [file("clean")])
