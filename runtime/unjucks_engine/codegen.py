@@ -75,9 +75,18 @@ class Generator(Statements, Expressions):
         self.levels: list[Level] = []
         #: Compile-time names, innermost scope last.
         self.scopes: list[dict[str, str]] = []
-        #: Pieces of text that wait to be written together: text or the name of a local variable, and which of them.
-        self.pending: list[tuple[str, str]] = []
+        #: Pieces of text that wait to be written together: text or the name of a local variable, which of them, and
+        #: how many texts of any size it may hold.
+        self.pending: list[tuple[str, str, int]] = []
         self.used_slow = False
+        #: Code of what was read already in this stretch -> the local variable that holds it, and whether the code that is being
+        #: written is certain to run (only then are its local variables noted).
+        self.known: dict[str, str] = {}
+        self.kept: dict[str, str] = {}
+        self.certain = True
+        self.changes = 0
+        # Where objects can have a `toString` of their own, printing one may run anything.
+        self.reuse = "toString" not in lexer.source
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -88,19 +97,22 @@ class Generator(Statements, Expressions):
         self.code.append(" " * self.depth + text)
         self.lines.append(self.pos)
 
-    def put(self, code: str, kind: str = "str") -> None:
+    def put(self, code: str, kind: str = "str", count: int = 1) -> None:
         """Writes a piece of text, later together with its neighbours. ``kind``: ``data`` (the text itself), ``str``,
-        ``int``, ``any`` (one of both)."""
+        ``int``, ``any`` (one of both), ``made`` (a new text). ``count`` texts of any size may be in it.
+        """
         if kind == "data":
             pending = self.pending
             if pending and pending[-1][1] == "data":
-                pending[-1] = (pending[-1][0] + code, "data")
+                pending[-1] = (pending[-1][0] + code, "data", 0)
             else:
-                pending.append((code, "data"))
+                pending.append((code, "data", 0))
             return
-        if sum(kind in ("str", "any") for _, kind in self.pending) >= _MOST_PIECES:
+        if kind == "int":
+            count = 0
+        if count + sum([other for _, _, other in self.pending]) > _MOST_PIECES:
             self.flush()
-        self.pending.append((code, kind))
+        self.pending.append((code, kind, count))
 
     def computed(self, name: str, code: str) -> None:
         """``name = code`` before a piece is put."""
@@ -115,9 +127,9 @@ class Generator(Statements, Expressions):
         """Code for the pieces of text that are waiting, which are put together."""
         pending, self.pending = self.pending, []
         if len(pending) == 1 and pending[0][1] in ("data", "str"):
-            code, kind = pending[0]
+            code, kind, _ = pending[0]
             return repr(code) if kind == "data" else code
-        text = "".join([_in_format(code) if kind == "data" else f"{{{code}}}" for code, kind in pending])
+        text = "".join([_in_format(code) if kind == "data" else f"{{{code}}}" for code, kind, _ in pending])
         return f"f'{text}'"
 
     def flush(self) -> None:
@@ -146,6 +158,25 @@ class Generator(Statements, Expressions):
         line, column = self.lexer.place(pos)
         return TemplateSyntaxError(message, self.name or "", line + 1, column + 1)
 
+    # -- values that were read before ---------------------------------------------------------------------------------
+
+    def again(self, code: str, key: str = "") -> str:
+        if not self.reuse or not self.function.local:
+            return code
+        found = self.known.get(key or code)
+        if found is not None:
+            return found
+        if not self.certain:
+            return code
+        name = self.known[key or code] = self.temp()
+        code = f"({name} := {code})"
+        self.kept[code] = name
+        return code
+
+    def forget(self) -> None:
+        self.known.clear()
+        self.changes += 1
+
     # -- names -------------------------------------------------------------------------------------------------------
 
     def compile_time(self, name: str) -> str | None:
@@ -171,7 +202,7 @@ class Generator(Statements, Expressions):
                 slot = level.slots.get(name)
                 if slot is not None:
                     code = f"({code} if {slot} is U else {slot})"
-            return code
+            return self.again(code)
         if name in function.part.defined or name == "loop" or name == "caller":
             return f"lookup(F, C, {name!r})"
         if function.kind == "macro" and not function.part.has_caller:
@@ -187,6 +218,7 @@ class Generator(Statements, Expressions):
                     (scope[node.value] for scope in self.scopes[self.function.scope_base :] if node.value in scope),
                     None,
                 )
+        self.forget()
         if found is None:
             return f"no_target({self._tree(node)[0]})"
         return f"({found} := {'number_sum' if op == '++' else 'subtract'}(rt, {found}, 1))"
@@ -241,6 +273,7 @@ class Generator(Statements, Expressions):
         slots = {name: self.fresh("s") for name in sorted(level_names(body))} if local else {}
         self.levels = [Level(slots)]
         self.scopes = [{}]
+        self.known = {}
         self.depth = 0
         self.line(f"def {python_name}(rt, X, F, {'q' if kind == 'root' and part.extends else 'o'}):")
         self.depth = 1
@@ -288,6 +321,7 @@ class Generator(Statements, Expressions):
     def nested(self, node: nodes.MacroNode, is_caller: bool) -> str:
         """Writes the function of a macro or caller; returns the Python name of the ``Macro``."""
         outer, levels, scopes, depth = self.function, self.levels, self.scopes, self.depth
+        known, self.known, certain, self.certain = self.known, {}, self.certain, True
         if self.pending:
             self.flush()
         positional, keywords = self.checked_parameters(node)
@@ -330,6 +364,7 @@ class Generator(Statements, Expressions):
             self.code.insert(mark, " " * self.depth + f"nonlocal {', '.join(sorted(function.outside))}")
             self.lines.insert(mark, self.pos)
         self.function, self.levels, self.scopes, self.depth = outer, levels, scopes, depth
+        self.known, self.certain = known, certain
         label = "caller" if is_caller else node.name.value
         signature = f"{tuple(name for name, _ in positional)!r}, {tuple(name for name, _ in keywords)!r}"
         result = self.fresh("m")
@@ -341,7 +376,9 @@ class Generator(Statements, Expressions):
             slots["caller"] = self.fresh("s")
             self.line(f"{slots['caller']} = kw.get('caller', U)")
         for name, default in keywords:
+            self.certain = False
             code = self.expression(default)[0]
+            self.certain = True
             slot = slots.setdefault(name, self.fresh("s"))
             self.line(f"{slot} = kw[{name!r}] if {name!r} in kw else {code}")
 

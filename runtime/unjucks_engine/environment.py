@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from unjucks_engine import helpers, nodes, ops
 from unjucks_engine.codegen import Generator
 from unjucks_engine.compat import slice_of
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound
-from unjucks_engine.filters_data import FILTERS
+from unjucks_engine.filters_data import FILTERS, paid
 from unjucks_engine.lexer import Lexer, Tags
 from unjucks_engine.library import GLOBALS
 from unjucks_engine.limits import Limits
@@ -66,6 +67,11 @@ _NAMESPACE: dict[str, Any] = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=8)
+def _paid_filters(profile: Profile) -> dict[str, Any]:
+    return {name: paid(function) for name, function in profile_filters(profile).items()}
+
+
 class Environment:
     """Templates by name, and how they are read.
 
@@ -104,7 +110,7 @@ class Environment:
         self.limits = limits or Limits()
         self.tags = tags or Tags()
         self.jinja_compat = jinja_compat
-        self.filters: dict[str, Any] = {**FILTERS, **profile_filters(filters_profile)}
+        self.filters: dict[str, Any] = {**FILTERS, **_paid_filters(filters_profile)}
         self.tests: dict[str, Any] = TESTS
         self.globals: dict[str, Any] = {**GLOBALS, **profile_globals(filters_profile)}
         if jinja_compat:

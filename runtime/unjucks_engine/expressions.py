@@ -38,9 +38,9 @@ _JS_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v",
 
 #: The common case of a filter without arguments: its code and kind. ``$`` is a local variable, ``@`` the value.
 _INLINE_FILTERS = {
-    lower_filter: ("$.lower() if type($ := @) is str and $.isascii()", "str"),
-    upper_filter: ("$.upper() if type($ := @) is str and $.isascii()", "str"),
-    capitalize: ("$.capitalize() if type($ := @) is str and $.isascii()", "any"),
+    lower_filter: ("$.lower() if type($ := @) is str and len($) < 257 and $.isascii()", "str"),
+    upper_filter: ("$.upper() if type($ := @) is str and len($) < 257 and $.isascii()", "str"),
+    capitalize: ("$.capitalize() if type($ := @) is str and len($) < 257 and $.isascii()", "any"),
     length: ("len($) if type($ := @) is list or type($) is str", "any"),
 }
 
@@ -51,6 +51,10 @@ class Expressions:
     env: Environment
     constants: dict[str, Any]
     strict_use: bool
+    #: Whether the code that is being written is certain to run.
+    certain: bool
+    #: Code that puts a value into a local variable -> that variable.
+    kept: dict[str, str]
 
     def temp(self) -> str:
         """A new local name."""
@@ -62,6 +66,14 @@ class Expressions:
 
     def loop_field(self, name: str) -> Code | None:
         """Code for ``loop.name`` from plain counters, or None."""
+        raise NotImplementedError
+
+    def again(self, code: str, key: str = "") -> str:
+        """The local variable that holds this value already, or code that puts it into one, or the code."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Values that were read may be others from now on."""
         raise NotImplementedError
 
     def step(self, node: Any, op: str) -> str:
@@ -144,7 +156,11 @@ class Expressions:
             left = left[1]
         operands.append(left)
         operands.reverse()
-        codes = [self._tree(operand, True) for operand in operands[:-1]] + [self._tree(operands[-1], lenient)]
+        codes = [self._tree(operands[0], True)]
+        certain, self.certain = self.certain, False
+        codes += [self._tree(operand, True) for operand in operands[1:-1]]
+        codes.append(self._tree(operands[-1], lenient))
+        self.certain = certain
         if all(kind == "bool" for _, kind in codes):
             return "(" + (" and " if op == "&&" else " or ").join(code for code, _ in codes) + ")", "bool"
         parts = []
@@ -231,11 +247,14 @@ class Expressions:
         if isinstance(node, nodes.FunCall):
             return self._call(node), "any"
         if isinstance(node, nodes.InlineIf):
+            cond = self.condition(node.cond)
+            certain, self.certain = self.certain, False
             body, other = self.expression(node.body), ("''", "str")
             if node.other is not None:
                 other = self.expression(node.other)
+            self.certain = certain
             kind = body[1] if body[1] == other[1] else "any"
-            return f"({body[0]} if {self.condition(node.cond)} else {other[0]})", kind
+            return f"({body[0]} if {cond} else {other[0]})", kind
         if isinstance(node, nodes.Group):
             return self._group(node, lenient)
         if isinstance(node, nodes.Array):
@@ -314,14 +333,18 @@ class Expressions:
             name = key.value
             if name in OBJECT or self.env.jinja_compat:
                 return self._used(f"member(rt, {target}, {name!r})", node, lenient), "any"
-            if target.isidentifier():
-                code = f"({target}.get({name!r}, U) if type({target}) is dict else member(rt, {target}, {name!r}))"
-            else:
-                temp = self.temp()
-                code = (
-                    f"({temp}.get({name!r}, U) if type({temp} := {target}) is dict else member(rt, {temp}, {name!r}))"
-                )
-            return self._used(code, node, lenient), "any"
+            first = temp = target
+            if not target.isidentifier():
+                temp = self.kept.get(target, "")
+                if not temp:
+                    temp = self.temp()
+                    first = f"{temp} := {target}"
+            value = f"({temp}.get({name!r}, U) if type({temp}) is dict else member(rt, {temp}, {name!r}))"
+            code = value if first is temp else value.replace(f"type({temp})", f"type({first})", 1)
+            if self.strict_use or name == "length":
+                return self._used(code, node, lenient), "any"
+            # From now on the local variable stands for the target.
+            return self.again(code, value), "any"
         target = self._value(node.target, lenient)
         if isinstance(key, nodes.Slice):
             parts = ", ".join(self._value(part) if part is not None else "None" for part in (key.start, key.stop))
@@ -343,8 +366,11 @@ class Expressions:
         target = node.name
         if isinstance(target, nodes.LookupVal) and not isinstance(target.val, nodes.Slice):
             owner = self._value(target.target)
-            return f"rt.call_member({owner}, {self._value(target.val)}, {name!r}, {self._arguments(node.args)})"
-        return f"rt.call_named({self._value(target, True)}, {name!r}, {self._arguments(node.args)})"
+            code = f"rt.call_member({owner}, {self._value(target.val)}, {name!r}, {self._arguments(node.args)})"
+        else:
+            code = f"rt.call_named({self._value(target, True)}, {name!r}, {self._arguments(node.args)})"
+        self.forget()
+        return code
 
     def _filter(self, node: nodes.Filter) -> Code:
         name = node.name.value
@@ -380,8 +406,10 @@ class Expressions:
         if node.name not in self.env.tests:
             return f"rt.test({node.name!r})", "any"
         left = self._tree(node.left, node.name in ("defined", "undefined"))[0]
+        certain, self.certain = self.certain, False
         args = [f"keyword_object({self._object(item)})" if isinstance(item, nodes.KeywordArgs) else self._value(item)
                 for item in node.args]  # fmt: skip
+        self.certain = certain
         if len(args) > 1:
             # The arguments of a test are pasted without commas: only whole numbers make sense then.
             if isinstance(node.args[1], nodes.Group | nodes.Array):

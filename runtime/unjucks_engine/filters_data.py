@@ -335,7 +335,25 @@ def to_int(rt: Render, *args: Any) -> Any:
     return other if result != result else result
 
 
-FILTERS: dict[str, Any] = {
+def paid(function: Any) -> Any:
+    """The filter, which takes work for a long text: what reads or copies it costs time and memory."""
+
+    def filter_(rt: Render, value: Any = U, *args: Any) -> Any:
+        if type(value) is str and len(value) > 4096:
+            rt.work(len(value) >> 4)
+        elif type(value) is Safe and len(value.val) > 4096:
+            rt.work(len(value.val) >> 4)
+        return function(rt, value, *args)
+
+    return filter_
+
+
+#: Filters that cost the same for a text of any length, or have a short way of their own for a short one.
+_UNPAID = frozenset(
+    ("capitalize", "d", "default", "first", "join", "last", "length", "lower", "random", "replace", "title", "upper")
+)
+
+_FILTERS: dict[str, Any] = {
     **TEXT_FILTERS,
     "abs": absolute,
     "batch": batch,
@@ -361,3 +379,5 @@ FILTERS: dict[str, Any] = {
     "sort": sort,
     "sum": total,
 }
+
+FILTERS: dict[str, Any] = {name: item if name in _UNPAID else paid(item) for name, item in _FILTERS.items()}

@@ -53,6 +53,9 @@ def capital(value: str) -> str:
 
 def capitalize(rt: Render, value: Any = U, *_: Any) -> Any:
     if type(value) is str and value.isascii():
+        if len(value) > 4096:
+            rt.work(len(value) >> 4)
+        rt.string(len(value))
         return value.capitalize()
     value = normal(value)
     return like(value, capital(string(value, "toLowerCase")))
@@ -115,12 +118,18 @@ def indent(rt: Render, value: Any = U, width: Any = U, first: Any = U, *_: Any) 
 
 def lower_filter(rt: Render, value: Any = U, *_: Any) -> str:
     if type(value) is str and value.isascii():
+        if len(value) > 4096:
+            rt.work(len(value) >> 4)
+        rt.string(len(value))
         return value.lower()
     return lower(string(normal(value), "toLowerCase"))
 
 
 def upper_filter(rt: Render, value: Any = U, *_: Any) -> str:
     if type(value) is str and value.isascii():
+        if len(value) > 4096:
+            rt.work(len(value) >> 4)
+        rt.string(len(value))
         return value.upper()
     result = string(normal(value), "toUpperCase")
     rt.string(len(result))
@@ -138,6 +147,7 @@ def nl2br(rt: Render, value: Any = U, *_: Any) -> Any:
 def replace(rt: Render, value: Any = U, old: Any = U, new: Any = U, most: Any = U, *_: Any) -> Any:
     if type(value) is str and type(old) is str and type(new) is str and most is U and old and len(new) <= len(old):
         if len(value) > 256:
+            rt.work(len(value) >> 4)
             rt.string(len(value))
         return value.replace(old, new)
     if type(old) is RegExp:
@@ -155,6 +165,7 @@ def replace(rt: Render, value: Any = U, old: Any = U, new: Any = U, most: Any = 
     if type(value) is not str and type(value) is not Safe:
         return value
     source = string(value, "replace")
+    rt.work(len(source) >> 4)
     if old == "":
         # `new` is joined as an operand at the ends, and as a separator in between.
         between = "," if new is U else text(rt, new)
@@ -201,7 +212,9 @@ def title(rt: Render, value: Any = U, *_: Any) -> Any:
             return value.capitalize()
         return " ".join([word.capitalize() for word in value.split(" ")])
     value = normal(value)
-    words = string(value, "split").split(" ")
+    source = string(value, "split")
+    rt.work(len(source) >> 4)
+    words = source.split(" ")
     rt.items(len(words))
     if type(value) is str and value.isascii():
         return " ".join([word.capitalize() for word in words])

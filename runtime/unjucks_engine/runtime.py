@@ -275,7 +275,7 @@ class Render:
             return self.call_named(callee, name, args, keywords)
         found = call_method(self, target, key)
         if found is not None:
-            self._left -= 4
+            self._left -= 4 if type(target) is not str or len(target) < 4096 else len(target) >> 4
             if self._left < self._check_at:
                 self._checkpoint()
             if keywords is not None:
@@ -289,9 +289,8 @@ class Render:
         if self._left < self._check_at:
             self._checkpoint()
         names = macro.positional
-        if keywords is None:
-            if args and type(args[-1]) is Kwargs:
-                keywords = {key: value for key, value in args.pop().items() if key != "__keywords"}
+        if keywords is None and args and type(args[-1]) is Kwargs:
+            keywords = {key: value for key, value in args.pop().items() if key != "__keywords"}
         missing = len(names) - len(args)
         if missing:
             keywords = {} if keywords is None else dict(keywords)

@@ -29,15 +29,20 @@ class Statements:
         scopes: list[dict[str, str]]
         depth: int
         pos: int
-        pending: list[tuple[str, str]]
+        pending: list[tuple[str, str, int]]
+        known: dict[str, str]
+        certain: bool
+        changes: int
         has_extends: bool
 
         def line(self, text: str) -> None: ...
-        def put(self, code: str, kind: str = "str") -> None: ...
+        def put(self, code: str, kind: str = "str", count: int = 1) -> None: ...
+        def taken(self) -> str: ...
         def computed(self, name: str, code: str) -> None: ...
         def then(self, code: str) -> None: ...
         def flush(self) -> None: ...
         def temp(self) -> str: ...
+        def forget(self) -> None: ...
         def fresh(self, prefix: str) -> str: ...
         def compile_time(self, name: str) -> str | None: ...
         def expression(self, node: Any, lenient: bool = False) -> tuple[str, str]: ...
@@ -65,6 +70,22 @@ class Statements:
         if self._mark() == start:
             self.line("pass")
         self.depth -= 1
+
+    def _branch(self, node: Any, text: str = "") -> None:
+        """A suite that may not run: what it reads is not known behind it. ``text`` is the variable for what it prints."""
+        known, changes = self.known, self.changes
+        self.known = dict(known)
+        if text:
+            pending, self.pending = self.pending, []
+            self.depth += 1
+            if node is not None:
+                self.body(node)
+            self.then(f"{text} = {self.taken() if self.pending else repr('')}")
+            self.depth -= 1
+            self.pending = pending
+        else:
+            self._suite(node)
+        self.known = known if changes == self.changes else {}
 
     def _mark(self) -> int:
         return len(self.code)  # type: ignore[attr-defined]
@@ -180,11 +201,16 @@ class Statements:
 
     def _inline_if(self, node: nodes.If) -> tuple[str, bool] | None:
         """An ``if`` whose branches are single pieces of text, as one expression."""
+        known = dict(self.known)
+        cond = self.condition(node.cond)
+        certain, self.certain = self.certain, False
         body = self._piece(node.body)
         other = self._piece(node.other) if body is not None else None
+        self.certain = certain
         if body is None or other is None or len(body[0]) + len(other[0]) > 2000:
+            self.known = known  # the condition is written again
             return None
-        return f"({body[0]} if {self.condition(node.cond)} else {other[0]})", False
+        return f"({body[0]} if {cond} else {other[0]})", False
 
     def _if(self, node: nodes.If) -> None:
         piece = self._inline_if(node)
@@ -194,25 +220,35 @@ class Statements:
             self.computed(name, piece[0])
             self.put(name)
             return
+        count = _text_pieces(node)
+        name = self.temp() if 0 < count <= 4 else ""
+        if not name and self.pending:
+            self.flush()
         word = "if"
         current: Any = node
+        known, changes = self.known, self.changes
         while True:
             self.pos = current.pos
             cond = self.condition(current.cond)
-            self.line(f"{word} {cond}:")
-            self._suite(current.body)
+            self.then(f"{word} {cond}:")
+            self._branch(current.body, name)
             if not isinstance(current.other, nodes.If):
                 break
             current = current.other
             word = "elif"
-        if current.other is not None and current.other.items:
-            self.line("else:")
-            self._suite(current.other)
+            self.known = dict(self.known)
+        if name or (current.other is not None and current.other.items):
+            self.then("else:")
+            self._branch(current.other, name)
+        self.known = known if changes == self.changes else {}
+        if name:
+            self.put(name, "made", count)
 
     def _switch(self, node: nodes.Switch) -> None:
         subject = self.fresh("v")
         found = self.fresh("v")
         self.line(f"{subject} = {self.expression(node.expr)[0]}")
+        certain, self.certain = self.certain, False
         # The cases are compared in order; the first equal one and, while bodies have no node, the next ones run.
         self.line(f"{found} = -1")
         for number, (cond, _) in enumerate(node.cases):
@@ -221,18 +257,19 @@ class Statements:
             self.depth += 1
             self.line(f"if strict_equal({subject}, {self.expression(cond)[0]}): {found} = {number}")
             self.depth = depth
+        self.certain = certain
         total = len(node.cases)
         word = "if"
         first = 0
         for number, (_, body) in enumerate(node.cases):
             if body.items:
                 self.line(f"{word} {first} <= {found} <= {number}:")
-                self._suite(body)
+                self._branch(body)
                 word = "elif"
                 first = number + 1
         if node.default is not None:
             self.line(f"{word} {found} < 0 or {found} >= {first}:" if first < total else f"{word} {found} < 0:")
-            self._suite(node.default)
+            self._branch(node.default)
 
     # -- variables ---------------------------------------------------------------------------------------------------
 
@@ -245,6 +282,7 @@ class Statements:
             own = set().union(*(scope.values() for scope in self.scopes[self.function.scope_base :]))
             self.function.outside |= set(known) - own
         self.line(" = ".join([value, *known, code]))
+        self.forget()
         top = self.function.kind == "root" and len(self.levels) == 1
         for name in names:
             if self.function.local:
@@ -272,6 +310,7 @@ class Statements:
     def _bind(self, name: str, value: str) -> None:
         """A macro or import: known at compile time from here, and at run time in the context or the frame."""
         self.scopes[-1][name] = value
+        self.forget()
         self.function.unset.append(value)
         if len(self.levels) > 1 or self.function.kind == "caller":
             if self.function.local:
@@ -380,12 +419,16 @@ class Statements:
         if inits:
             self.line(" = ".join(inits) + " = U")
         self.line(f"{arr} = {arr_code}")
+        known, changes = self.known, self.changes
+        self.known = {}
         if isinstance(node.name, nodes.Array) or node.kind != "for":
             self._rows(node, arr, loop, counter, framed, bound)
         else:
             self._items(node, arr, loop, counter, framed, bound)
+        self.known = {}
         if node.other is not None:
             self._else(node, arr, loop)
+        self.known = known if changes == self.changes else {}
         self.scopes.pop()
         self.levels.pop()
         if framed:
@@ -463,6 +506,34 @@ class Statements:
         self.depth -= 1
         self._suite(node.body)
         self.depth -= 1
+
+
+def _text_pieces(node: Any) -> int:
+    """How many outputs an ``if`` prints at most whose branches are text and outputs only; 0 if there is anything else."""
+    most = 0
+    while node is not None:
+        branch, node = (node.body, node.other) if isinstance(node, nodes.If) else (node, None)
+        count = 0
+        for item in branch.items:
+            if type(item) is nodes.If:
+                found = _text_pieces(item)
+            elif type(item) is nodes.Output:
+                found = sum(type(part) is not nodes.Data for part in item.items)
+                if any(
+                    type(part) is nodes.Capture or type(part) is nodes.FunCall or _captures(part) for part in item.items
+                ):
+                    return 0
+            else:
+                return 0
+            if not found and type(item) is nodes.If:
+                return 0
+            count += found
+        most = max(most, count)
+    return most
+
+
+def _captures(node: Any) -> bool:
+    return type(node) is nodes.Filter and any(type(item) is nodes.Capture for item in node.args.items)
 
 
 def _level(slots: dict[str, str], loop: dict[str, str]) -> Level:
