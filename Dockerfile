@@ -9,6 +9,8 @@
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 # Must have PostgreSQL >= 15 in /usr/lib/postgresql/*/bin or on PATH, and a /bin/sh.
 ARG POSTGRES_BASE_IMAGE=docker.io/library/postgres:15-bookworm
+# Must have Redis >= 7 as redis-server on PATH, and a /bin/sh.
+ARG REDIS_BASE_IMAGE=docker.io/library/redis:7-bookworm
 
 # ---- base: Python, and no pip in the final images ----------------------------------------------------------------------
 FROM ${BASE_IMAGE} AS base
@@ -88,6 +90,19 @@ LABEL org.opencontainers.image.title="unjucks-webhooks" \
 COPY --from=webhooks-dependencies /app /app
 COPY --from=webhooks-own /app/own /app/own
 ENTRYPOINT ["unjucks-webhooks"]
+
+# ---- redis: for evaluation only; production brings its own server --------------------------------------------------------
+FROM ${REDIS_BASE_IMAGE} AS redis
+ARG VERSION=0.0.0
+LABEL org.opencontainers.image.title="unjucks-redis" \
+      org.opencontainers.image.description="Redis for evaluation, as user 65532, in memory only" \
+      org.opencontainers.image.licenses="BSD-3-Clause" \
+      org.opencontainers.image.version="${VERSION}"
+COPY docker/passwd /etc/passwd
+COPY docker/redis-entrypoint.sh /usr/local/bin/redis-entrypoint
+USER 65532:65532
+WORKDIR /
+ENTRYPOINT ["/bin/sh", "/usr/local/bin/redis-entrypoint"]
 
 # ---- postgres: for evaluation only; production brings its own server -----------------------------------------------------
 FROM ${POSTGRES_BASE_IMAGE} AS postgres

@@ -129,6 +129,53 @@ def test_only_the_operator_may_call_the_bundled_database() -> None:
     assert rule["ports"] == [{"port": 5432, "protocol": "TCP"}]
 
 
+def test_without_a_redis_the_operator_is_not_pointed_at_one() -> None:
+    for name in ("defaults", "external database"):
+        manifests = chart.render(chart.VALUES[name])
+        assert not [it for it in manifests if "redis" in it["metadata"]["name"]]
+        assert "UNJUCKS_CACHE_URLS" not in yaml.safe_dump_all(manifests)
+
+
+def test_the_bundled_redis_is_what_the_operator_is_pointed_at() -> None:
+    manifests = chart.render(chart.VALUES["bundled redis"])
+    (secret,) = (it for it in manifests if it["kind"] == "Secret" and it["metadata"]["name"] == "unjucks-cache")
+    (service,) = (it for it in manifests if it["kind"] == "Service" and it["metadata"]["name"] == "unjucks-redis")
+    urls, password = secret["stringData"]["urls"], secret["stringData"]["password"]
+    assert urls == f"redis://:{password}@unjucks-redis.{chart.NAMESPACE}.svc:6379"
+    assert len(password) == 32
+    assert service["spec"]["ports"][0]["port"] == 6379
+    (pod,) = (
+        it["spec"]["template"] for it in manifests if it["kind"] == "StatefulSet" and "redis" in it["metadata"]["name"]
+    )
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert password not in yaml.safe_dump(pod)
+    (policy,) = (it for it in manifests if it["kind"] == "NetworkPolicy" and "redis" in it["metadata"]["name"])
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    (rule,) = policy["spec"]["ingress"]
+    assert rule["from"] == [
+        {"podSelector": {"matchLabels": {names.LABEL_NAME: "unjucks", names.LABEL_COMPONENT: "operator"}}}
+    ]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in policy["spec"]
+    assert cache_variable(manifests) == {"name": "unjucks-cache", "key": "urls"}
+
+
+def test_an_external_redis_replaces_the_bundled_one() -> None:
+    manifests = chart.render(chart.VALUES["external redis wins over bundled"])
+    assert not [it for it in manifests if "redis" in it["metadata"]["name"]]
+    assert cache_variable(manifests) == {"name": "redis", "key": "addresses"}
+
+
+def cache_variable(manifests: list[dict[str, Any]]) -> Any:
+    """Where the operator's pod finds the addresses of Redis."""
+    (operator,) = (
+        it for it in manifests if it["kind"] == "Deployment" and it["metadata"]["name"] == "unjucks-operator"
+    )
+    environment = operator["spec"]["template"]["spec"]["containers"][0]["env"]
+    (found,) = (it["valueFrom"]["secretKeyRef"] for it in environment if it["name"] == "UNJUCKS_CACHE_URLS")
+    return found
+
+
 def test_a_volume_is_claimed_only_when_asked_for() -> None:
     ephemeral = chart.named(chart.render({}), "StatefulSet", "unjucks-postgres")["spec"]
     assert "volumeClaimTemplates" not in ephemeral

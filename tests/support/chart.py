@@ -29,6 +29,10 @@ VALUES: Final[Mapping[str, dict[str, Any]]] = {
     "bundled with a volume": {
         "database": {"bundled": {"storage": "5Gi", "storageClassName": "fast", "image": "registry.example/postgres:15"}}
     },
+    "bundled redis": {"cache": {"bundled": {"enabled": True, "image": "registry.example/redis:7"}}},
+    "external redis wins over bundled": {
+        "cache": {"bundled": {"enabled": True}, "urlSecretRef": {"name": "redis", "key": "addresses"}}
+    },
     "two replicas": {
         "replicaCount": 2,
         "podDisruptionBudget": {"enabled": True},

@@ -37,6 +37,28 @@ unjucks-database
 {{- if and .Values.database.bundled.enabled (not .Values.database.dsnSecretRef.name) }}true{{ end -}}
 {{- end }}
 
+{{- define "unjucks.redisSelector" -}}
+app.kubernetes.io/name: unjucks
+app.kubernetes.io/component: redis
+{{- end }}
+
+{{- define "unjucks.useBundledRedis" -}}
+{{- if and .Values.cache.bundled.enabled (not .Values.cache.urlSecretRef.name) }}true{{ end -}}
+{{- end }}
+
+{{/* The Secret with the addresses of Redis; empty when there is none, which is fine. */}}
+{{- define "unjucks.cacheSecretName" -}}
+{{- if .Values.cache.urlSecretRef.name -}}
+{{ .Values.cache.urlSecretRef.name }}
+{{- else if .Values.cache.bundled.enabled -}}
+unjucks-cache
+{{- end -}}
+{{- end }}
+
+{{- define "unjucks.redisImage" -}}
+{{ .Values.cache.bundled.image | default (printf "%s-redis:%s" .Values.image.repository (include "unjucks.tag" .)) }}
+{{- end }}
+
 {{/* Restricted in the sense of Pod Security; the same for every pod of ours. */}}
 {{- define "unjucks.podSecurityContext" -}}
 runAsNonRoot: true

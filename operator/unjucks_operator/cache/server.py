@@ -136,9 +136,9 @@ class Server:
     async def _describe(self) -> str:
         """Ask the server for its words: a user that exists within one transaction only, so nobody ever sees it."""
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.execute_command("ACL SETUSER", _REFERENCE, "reset", *COMMAND_RULES)  # type: ignore[no-untyped-call]
-            pipeline.execute_command("ACL LIST")  # type: ignore[no-untyped-call]
-            pipeline.execute_command("ACL DELUSER", _REFERENCE)  # type: ignore[no-untyped-call]
+            pipeline.execute_command("ACL SETUSER", _REFERENCE, "reset", *COMMAND_RULES)
+            pipeline.execute_command("ACL LIST")
+            pipeline.execute_command("ACL DELUSER", _REFERENCE)
             _, lines, _ = await pipeline.execute()
         return _parsed(lines)[_REFERENCE].commands
 

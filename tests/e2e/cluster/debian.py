@@ -80,6 +80,13 @@ POSTGRES: Final = Base(
 )
 
 
+REDIS: Final = Base(
+    "redis-base",
+    ("redis-server", "dash", "libc-bin"),
+    (*_SCRIPTS_ONLY, "sysvinit-utils", "init-system-helpers", "lsb-base"),
+)
+
+
 def _release() -> str:
     try:
         lines = Path("/etc/os-release").read_text().splitlines()

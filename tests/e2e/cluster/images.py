@@ -23,7 +23,8 @@ from e2e.cluster.golang import locked
 from e2e.cluster.progress import step
 
 REGISTRY: Final = "unjucks.local"  # resolves nowhere: images are loaded, never pulled
-NAMES: Final = ("base", "operator", "renderer", "postgres")
+NAMES: Final = ("base", "operator", "renderer", "webhooks", "postgres", "redis")
+_BASES: Final = {"postgres": debian.POSTGRES, "redis": debian.REDIS}  # the others stand on Python
 _DOCKER_PYTHON: Final = "3.11"  # of the Dockerfile's default BASE_IMAGE
 _KEPT: Final = 3
 _MOST_LAYERS: Final = 200  # then buildah's storage is emptied; the next build is a cold one, about a minute
@@ -31,6 +32,11 @@ _MOST_LAYERS: Final = 200  # then buildah's storage is emptied; the next build i
 _CONTENT: Final[dict[str, dict[str, set[str]]]] = {
     "operator": {"operator": {"unjucks_api", "unjucks_operator"}},
     "renderer": {"operator": {"unjucks_api"}, "runtime": {"unjucks_engine", "unjucks_runtime"}},
+    "webhooks": {
+        "operator": {"unjucks_api"},
+        "runtime": {"unjucks_engine", "unjucks_runtime"},
+        "webhooks": {"unjucks_webhooks"},
+    },
 }
 
 
@@ -76,7 +82,7 @@ def _key(source: Path, name: str, base: str) -> str:
 def _image(source: Path, name: str, *, docker: bool) -> Image:
     if name == "base" and not docker:
         return Image(name, debian.PYTHON.reference, debian.PYTHON.file)
-    debian_base = debian.POSTGRES if name == "postgres" else debian.PYTHON
+    debian_base = _BASES.get(name, debian.PYTHON)
     key = _key(source, name, f"dockerfile:{addons.architecture()}" if docker else debian_base.key)
     reference = f"{REGISTRY}/unjucks-{name}:{key}"
     return Image(name, reference, paths.cache() / "images" / f"{name}-{key}.tar")
@@ -183,7 +189,7 @@ def _trim_storage() -> None:
 
 
 def _buildah_build(image: Image, folder: Path) -> None:
-    base = debian.POSTGRES if image.name == "postgres" else debian.PYTHON
+    base = _BASES.get(image.name, debian.PYTHON)
     archive = debian.ensure(base)
     known = subprocess.run(_buildah("images", "--quiet", base.reference), capture_output=True, text=True, check=False)
     if known.returncode != 0 or not known.stdout.strip():
@@ -193,6 +199,7 @@ def _buildah_build(image: Image, folder: Path) -> None:
         *("--timestamp=0", f"--target={image.name}", f"--tag={image.reference}"),
         f"--build-arg=BASE_IMAGE={debian.PYTHON.reference}",
         f"--build-arg=POSTGRES_BASE_IMAGE={debian.POSTGRES.reference}",
+        f"--build-arg=REDIS_BASE_IMAGE={debian.REDIS.reference}",
         f"--build-arg=VERSION={_version()}",
         str(folder),
     )
