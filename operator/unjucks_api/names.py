@@ -20,6 +20,9 @@ ANNOTATION_REQUESTED_AT: Final = f"{GROUP}/requested-at"  # any new value: run a
 ANNOTATION_APPROVAL: Final = f"{GROUP}/approval"
 ANNOTATION_APPROVED: Final = f"{GROUP}/approved"  # by the webhooks: sealed records of who approved what
 ANNOTATION_CONFIRM_DELETE: Final = f"{GROUP}/confirm-delete"
+ANNOTATION_BACKUP_CONFIRMED: Final = (
+    f"{GROUP}/backup-confirmed"  # the time of a backup that holds the tenant's last state
+)
 ANNOTATION_ADOPTION_CONSENT: Final = (
     f"{GROUP}/adoption-consent"  # on a namespace, by an administrator: the tenant's name
 )
@@ -76,6 +79,7 @@ MANAGER_RENDERER: Final = FIELD_MANAGER_PREFIX + "renderer"
 MANAGER_JOB: Final = FIELD_MANAGER_PREFIX + "job"
 MANAGER_REGISTRY: Final = FIELD_MANAGER_PREFIX + "registry"
 MANAGER_CACHE: Final = FIELD_MANAGER_PREFIX + "cache"
+MANAGER_DATABASE: Final = FIELD_MANAGER_PREFIX + "database"
 MANAGER_STATUS: Final = FIELD_MANAGER_PREFIX + "status"
 MANAGER_PLATFORM: Final = FIELD_MANAGER_PREFIX + "platform"  # our own CA Secret, Lease
 
@@ -84,7 +88,7 @@ REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
 # --- names of children --------------------------------------------------------------------------------------------------
 QUOTA: Final = "unjucks-quota"
 LIMITS: Final = "unjucks-limits"
-DATABASE_SECRET_SUFFIX: Final = "-database"  # Secret <tenant>-database: the tenant's own login, when it asked for one
+DATABASE_SECRET_SUFFIX: Final = "-database"  # noqa: S105  Secret <tenant>-database: the tenant's own login
 POLICY_DENY: Final = "unjucks-default-deny"
 POLICY_DNS: Final = "unjucks-allow-dns"
 POLICY_INGRESS: Final = "unjucks-allow-ingress"  # spec.network.ingressFrom of a Tenant
@@ -94,6 +98,7 @@ RENDERER: Final = "unjucks-renderer"  # ServiceAccount, Secret and Deployment of
 BINDING_OWNERS: Final = "unjucks-owners"
 BINDING_EDITORS: Final = "unjucks-editors"
 BINDING_VIEWERS: Final = "unjucks-viewers"
+READER_PREFIX: Final = "unjucks-read-tenant-"  # + the Tenant's name: ClusterRole and ClusterRoleBinding
 CLUSTER_ROLE_OWNER: Final = "unjucks-tenant-owner"
 CLUSTER_ROLE_EDITOR: Final = "unjucks-tenant-editor"
 CLUSTER_ROLE_VIEWER: Final = "unjucks-tenant-viewer"
@@ -109,6 +114,11 @@ PROBE: Final = "unjucks-network-probe"  # prefix of the probe's pods and policie
 
 DATABASE_NAME_DIGITS: Final = 12
 CACHE_NAME_DIGITS: Final = 20
+
+
+def database_secret(tenant: str) -> str:
+    """The Secret with the tenant's own login, in its main namespace."""
+    return tenant + DATABASE_SECRET_SUFFIX
 
 
 def default_namespace(tenant: str) -> str:
@@ -132,7 +142,7 @@ def cache_user(tenant_uid: str) -> str:
 
 
 def cache_prefix(tenant_uid: str) -> str:
-    """What every key and channel of a tenant starts with. The last character never occurs in a user's name: no prefix of another."""
+    """What every key and channel of a tenant starts with. Its last character is in no user's name: no prefix of another."""
     return cache_user(tenant_uid) + ":"
 
 

@@ -32,9 +32,9 @@ from unjucks_operator.config import Config
 from unjucks_operator.database.artifacts import Artifacts
 from unjucks_operator.database.bootstrap import prepare
 from unjucks_operator.database.catalogs import Catalogs
+from unjucks_operator.database.homes import Homes
 from unjucks_operator.database.ledger import Ledger
 from unjucks_operator.database.pool import Database, PoolSettings
-from unjucks_operator.database.tenants import Tenants
 from unjucks_operator.database.usage import DatabaseUsage
 from unjucks_operator.directory import TenantDirectory
 from unjucks_operator.engine.clock import Clock, SystemClock
@@ -60,6 +60,8 @@ from unjucks_operator.kube.config import load as load_kube_config
 from unjucks_operator.kube.credentials import Credentials, Endpoint
 from unjucks_operator.kube.events import EventRecorder
 from unjucks_operator.kube.resources import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     CONFIG_MAP,
     DEPLOYMENT,
     GENERATION_JOB,
@@ -109,6 +111,8 @@ CHILDREN = (
     CONFIG_MAP,
     NETWORK_POLICY,
     ROLE_BINDING,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     DEPLOYMENT,
     POD,
 )
@@ -193,10 +197,10 @@ class App:
                 transaction_timeout=settings.statement_timeout,
             ),
         )
-        self.tenant_records = Tenants(self.database)
-        self.gate = DatabaseGate(self.tenant_records)
-        self.ledger = Ledger(self.database)
-        self.artifacts, self.catalogs = Artifacts(self.database), Catalogs(self.database)
+        self.homes = Homes(self.database, self.config)
+        self.gate = DatabaseGate(self.homes)
+        self.ledger = Ledger(self.homes.router)
+        self.artifacts, self.catalogs = Artifacts(self.homes.router), Catalogs(self.homes.router)
         self.storage = TemplateStorage(self.artifacts, self.catalogs)
 
     def _make_cache(self) -> None:
@@ -283,7 +287,7 @@ class App:
         self.effects = Effects(
             api=self.api, children=self.writer, tenants=self.gate, cache=self.cache_users, issue=self.platform.issue
         )
-        self.database_usage = DatabaseUsage(self.database)
+        self.database_usage = DatabaseUsage(self.homes.router)
         self.tenant = TenantReconciler(
             api=self.api,
             store=self.tenants,
@@ -468,7 +472,7 @@ class App:
         add("API client", Piece(end=client.close))
         add("heartbeat", self.heartbeat)
         add("health", self.health)
-        add("database", Piece(self.database.open, self.database.close))
+        add("database", Piece(self.database.open, self._close_database))
         add("cache", Piece(end=self.cache_users.close))
         add("events", Piece(self._start_events, self._stop_events))
         if config.leader.enabled:
@@ -507,11 +511,15 @@ class App:
         add("cache watch", self._cache_watch())
         add("housekeeping", self._housekeeper())
 
+    async def _close_database(self) -> None:
+        await self.homes.close()
+        await self.database.close()
+
     def _sweeper(self) -> Sweeper:
         return Sweeper(
             prepare=lambda: prepare(self.database),
             gate=self.gate,
-            records=self.tenant_records,
+            records=self.homes,
             tenants=self.tenants,
             known_roles=self.tenant.database_roles,
             tenant_queue=self.tenant_queue,

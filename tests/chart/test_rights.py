@@ -66,9 +66,19 @@ def test_the_operator_writes_no_spec_of_its_own_kinds_and_no_cluster_wide_object
     # Only Tenants carry a finalizer of ours.
     assert verbs_on(operator, "templateregistries") & WRITE == set()
     assert verbs_on(operator, "generationjobs") & WRITE == {"delete"}
-    for resource in ("clusterroles", "customresourcedefinitions"):
-        assert not verbs_on(operator, resource) & WRITE, resource
-    for resource in ("clusterrolebindings", "nodes", "validatingwebhookconfigurations", "roles", "persistentvolumes"):
+    assert not verbs_on(operator, "customresourcedefinitions") & WRITE
+    # One role and binding for each Tenant, so that members may read it; the policy unjucks-reader-roles allows no other.
+    for resource in ("clusterroles", "clusterrolebindings"):
+        assert verbs_on(operator, resource) - {"bind"} == {
+            "create",
+            "delete",
+            "get",
+            "list",
+            "patch",
+            "update",
+            "watch",
+        }
+    for resource in ("nodes", "validatingwebhookconfigurations", "roles", "persistentvolumes"):
         assert verbs_on(operator, resource) == set(), resource
 
 

@@ -7,6 +7,8 @@ import asyncpg
 from support.operator_process import Site
 from unjucks_api import names
 from unjucks_operator.kube.resources import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     DEPLOYMENT,
     LIMIT_RANGE,
     NAMESPACE,
@@ -31,6 +33,8 @@ CHILD_KINDS = (
     SECRET,
     DEPLOYMENT,
     ROLE_BINDING,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
 )
 EXPECTED = {
     ("Namespace", "tenant-{}"),
@@ -45,6 +49,8 @@ EXPECTED = {
     ("RoleBinding", names.BINDING_OWNERS),
     ("RoleBinding", names.BINDING_EDITORS),
     ("RoleBinding", names.BINDING_VIEWERS),
+    ("ClusterRole", names.READER_PREFIX + "{}"),
+    ("ClusterRoleBinding", names.READER_PREFIX + "{}"),
 }
 
 

@@ -27,6 +27,8 @@ from unjucks_operator.kube import fieldsets
 from unjucks_operator.kube.api import KubeApi, Manifest, NotFound, PatchType
 from unjucks_operator.kube.child import Child, Key, to_child
 from unjucks_operator.kube.resources import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     LIMIT_RANGE,
     NAMESPACE,
     NETWORK_POLICY,
@@ -37,7 +39,9 @@ from unjucks_operator.kube.resources import (
 )
 from unjucks_operator.kube.store import ChildStore
 
-EXACT: Final = frozenset({NETWORK_POLICY, ROLE_BINDING, LIMIT_RANGE, RESOURCE_QUOTA})
+EXACT: Final = frozenset(
+    {NETWORK_POLICY, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, LIMIT_RANGE, RESOURCE_QUOTA}
+)
 """Kinds in which a field that somebody adds would weaken isolation: the object has to be what we planned and nothing more."""
 
 _ROUNDS: Final = 3  # how often one write starts again because the object changed under it

@@ -46,6 +46,10 @@ CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps")
 POD = Resource("", "v1", "Pod", "pods")
 NETWORK_POLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", namespaced=False)
+CLUSTER_ROLE_BINDING = Resource(
+    "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False
+)
 DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments")
 LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 EVENT = Resource("events.k8s.io", "v1", "Event", "events")
@@ -83,6 +87,8 @@ BY_KIND = {
         POD,
         NETWORK_POLICY,
         ROLE_BINDING,
+        CLUSTER_ROLE,
+        CLUSTER_ROLE_BINDING,
         DEPLOYMENT,
         LEASE,
         EVENT,

@@ -7,15 +7,14 @@ could let a pod in (members' rights, the renderers).
 
 import math
 from datetime import datetime, timedelta
+from itertools import chain
 
 from unjucks_api import names
 from unjucks_api.conditions import ConditionType
-from unjucks_api.v1alpha1.tenant import DatabaseMode
 from unjucks_operator.planning import (
     Action,
     Apply,
     Delete,
-    EnsureDatabase,
     IssueCertificate,
     Plan,
     SetFinalizers,
@@ -23,8 +22,9 @@ from unjucks_operator.planning import (
     manifest_key,
 )
 from unjucks_operator.tenant.cache import plan_cache
+from unjucks_operator.tenant.database import plan_database
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.desired.access import build_bindings
+from unjucks_operator.tenant.desired.access import build_bindings, build_reader
 from unjucks_operator.tenant.desired.network import build_deny, build_dns, build_renderer_ingress
 from unjucks_operator.tenant.desired.quota import build_limits, build_quota
 from unjucks_operator.tenant.desired.renderer import (
@@ -53,6 +53,7 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
     namespaces = scope.namespaces
     replicas = plan_replicas(scope, observed)
     certificate = _plan_certificate(scope, observed)
+    database = plan_database(scope, observed.children, observed.database_role, observed.database, observed.now)
     cache = plan_cache(scope, observed.children, observed.cache, observed.now)
     manager = names.MANAGER_TENANT
     inspection = tuple(plan_inspection(scope, observed))
@@ -87,7 +88,13 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
         Stage("adoption", inspection, (ConditionType.NAMESPACES_READY,) if inspection else ()),
         Stage(
             "access",
-            tuple(Apply(manifest, manager) for name in namespaces for manifest in build_bindings(scope, name)),
+            tuple(
+                Apply(manifest, manager)
+                for manifest in (
+                    *chain.from_iterable(build_bindings(scope, name) for name in namespaces),
+                    *build_reader(scope),
+                )
+            ),
             (ConditionType.ACCESS_READY,),
         ),
         Stage(
@@ -100,10 +107,10 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
             (ConditionType.RENDERERS_READY,),
         ),
         # The tenant's two outsides depend on nothing after them: one that is down holds up neither the other nor anything else.
-        Stage("database", _plan_database(scope, observed), (ConditionType.DATABASE_READY,), blocking=False),
+        *database.stages,
         cache.stage,
     )
-    looks = (_next_look(scope, observed, replicas, certificate), cache.look_again)
+    looks = (_next_look(scope, observed, replicas, certificate), cache.look_again, database.look_again)
     return Plan(
         stages=_within(scope, _with_pruning(scope, observed, stages)),
         requeue_after=min((look for look in looks if look is not None), default=None),
@@ -161,12 +168,6 @@ def _seconds_left(until: str, now: datetime) -> float:
         return 0.0
 
 
-def _plan_database(scope: Scope, observed: Observed) -> tuple[Action, ...]:
-    if scope.tenant.database_mode is DatabaseMode.NONE or observed.database_role is not None:
-        return ()
-    return (EnsureDatabase(scope.tenant.uid, scope.tenant.name),)
-
-
 def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """Add the deletion of children that the spec no longer asks for to the stage ``access``, before anything else there.
 
@@ -192,7 +193,7 @@ def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -
             )
         else:
             unwanted = (
-                kind == "RoleBinding"
+                kind in ("RoleBinding", "ClusterRoleBinding", "ClusterRole")
                 or (kind in _RENDERER_KINDS and name == names.RENDERER)
                 or (kind == "NetworkPolicy" and name in (names.POLICY_INGRESS, names.POLICY_EGRESS))
             )

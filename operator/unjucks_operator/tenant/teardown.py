@@ -141,8 +141,11 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
     has_database = tenant.database_mode is not DatabaseMode.NONE
     rights = [
         *_existing(observed, "RoleBinding", set(_MEMBER_BINDINGS)),
+        *_existing(observed, "ClusterRoleBinding", None),
+        *_existing(observed, "ClusterRole", None),
         *_existing(observed, "Deployment", None),
         *_existing(observed, "NetworkPolicy", {names.POLICY_INGRESS, names.POLICY_EGRESS}),
+        *_existing(observed, "Secret", {names.database_secret(tenant.name)}),
     ]
     pods = [key for key, view in observed.children.items() if key[0] == "Pod" and not view.deleting]
     remaining = sorted(key[2] for key in observed.children if key[0] == "Pod")

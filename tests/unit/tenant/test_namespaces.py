@@ -15,7 +15,7 @@ from unjucks_operator.errors import OwnershipConflict
 from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.planning import Apply, Hold, Outcome, Plan, Refuse, RequireEmpty, manifest_key
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.facts import ChildView, Observed
+from unjucks_operator.tenant.facts import ChildView, Observed, QuotaView
 from unjucks_operator.tenant.namespaces import check_spec, stuck_namespaces
 from unjucks_operator.tenant.plan import plan_tenant
 from unjucks_operator.tenant.status import compute_status
@@ -34,7 +34,8 @@ def scope(spec: Body, *, tier: str = "professional", status: Body | None = None,
 
 def observed(*existing: str, **facts: Any) -> Observed:
     children = {("Namespace", "", name): ChildView(f"uid-{name}") for name in existing}
-    return Observed(**({"children": children, "now": NOW} | facts))
+    quotas = {name: QuotaView(counted=True) for name in existing}
+    return Observed(**({"children": children, "now": NOW, "quotas": quotas} | facts))
 
 
 def stage(plan: Plan, name: str) -> tuple[Any, ...]:
