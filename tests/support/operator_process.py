@@ -31,6 +31,7 @@ from unjucks_operator.kube.config import from_kubeconfig
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATOR_USER = "unjucks-operator"
+RENDERER_REPOSITORY = "ghcr.io/unjucks/unjucks-renderer"  # of the operator's default configuration
 START_SECONDS = 120.0
 QUICK_LEASE = {"leaseDuration": 2, "renewDeadline": 1.4, "retryPeriod": 0.3}
 
@@ -46,16 +47,20 @@ def chart_manifests(*arguments: str) -> list[dict[str, Any]]:
 
 
 def install_rights(plane: ControlPlane) -> None:
-    """The chart's roles; what it binds to the operator's service account is bound to a user with a certificate."""
-    roles = []
-    for manifest in chart_manifests():
-        if not manifest["apiVersion"].startswith("rbac.authorization.k8s.io/"):
+    """The chart's roles and admission policies; what is for the operator's service account is for a user with a certificate."""
+    wanted = []
+    rules = f"policies.exemptUsers={{{OPERATOR_USER}}},policies.pods.images={{{RENDERER_REPOSITORY}}}"
+    for manifest in chart_manifests("--set", rules):
+        if not manifest["apiVersion"].startswith(("rbac.authorization.k8s.io/", "admissionregistration.k8s.io/")):
             continue
+        if manifest["kind"].endswith("WebhookConfiguration"):
+            continue  # nobody would answer
         for subject in manifest.get("subjects", ()):
-            subject.clear()
-            subject.update(kind="User", name=OPERATOR_USER, apiGroup="rbac.authorization.k8s.io")
-        roles.append(manifest)
-    plane.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(roles))
+            if subject["name"] == "unjucks-operator":
+                subject.clear()
+                subject.update(kind="User", name=OPERATOR_USER, apiGroup="rbac.authorization.k8s.io")
+        wanted.append(manifest)
+    plane.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(wanted))
 
 
 @dataclass
