@@ -24,16 +24,19 @@ from unjucks_operator.planning import (
     CacheUser,
     Delete,
     DropDatabase,
+    DropLogin,
     EnsureCacheUser,
     EnsureDatabase,
     Hold,
     IssueCacheCredential,
     IssueCertificate,
     Manifest,
+    MoveDatabase,
     Outcome,
     Plan,
     PurgeCache,
     Refuse,
+    RenewLogin,
     RequireEmpty,
     RetireDatabase,
     SetFinalizers,
@@ -51,8 +54,20 @@ class Children(Protocol):
 class TenantRecords(Protocol):
     """The tenants' part of the database; ``database.tenants.Tenants``."""
 
-    async def ensure(self, uid: str, name: str) -> Any:
-        """Role, mapping row and grants."""
+    async def ensure(self, uid: str, name: str, *, wanted: str = "", first: str = "Shared") -> Any:
+        """Role, mapping row and grants, and where the rows are."""
+
+    async def move(self, uid: str, name: str, target: str) -> Any:
+        """One step of a move."""
+
+    async def renew_login(self, uid: str, there: str, *, every: float, overlap: float) -> Any:
+        """The login's state, or what to write into its Secret."""
+
+    async def commit_login(self, uid: str, version: str, overlap: float) -> Any:
+        """The Secret is written."""
+
+    async def drop_login(self, uid: str) -> None:
+        """There is no login any more."""
 
     async def retire(self, uid: str, name: str) -> Any:
         """A tombstone: nobody uses the identity any more, the rows stay."""
@@ -170,15 +185,22 @@ class Effects:
                 await self._api.delete(BY_KIND[kind], name, namespace, uid=uid)
             case IssueCertificate(manifest, identity):
                 await self._children.apply(_with_certificate(manifest, self._issue(identity)), names.MANAGER_RENDERER)
-            case EnsureDatabase(uid, name):
-                database = await self._tenants.ensure(uid, name)
+            case EnsureDatabase(uid, name, wanted, first):
+                database = await self._tenants.ensure(uid, name, wanted=wanted, first=first)
                 if not database.usable:
                     raise Terminal(
                         f"the database knows this Tenant (UID {uid}) as retired, and a retired one never comes back: make a new "
                         "Tenant, or ask an administrator for its rows",
                         reason=Reason.DATABASE_UNAVAILABLE,
                     )
-                outcome.results["database"] = database
+                outcome.results["database"] = outcome.results["home"] = database
+            case MoveDatabase(uid, name, target):
+                await self._move(uid, name, target, outcome)
+            case RenewLogin():
+                await self._renew_login(action, outcome)
+            case DropLogin(uid):
+                await self._tenants.drop_login(uid)
+                outcome.results["login"] = None
             case RetireDatabase(uid, name):
                 await self._tenants.retire(uid, name)
             case DropDatabase(uid):
@@ -208,6 +230,37 @@ class Effects:
             case Hold(message, after, reason):
                 raise Waiting(message, after=after, reason=reason)
 
+    async def _move(self, uid: str, name: str, target: str, outcome: Outcome) -> None:
+        """One step; Waiting until the rows are where they shall be, so that status can tell of each."""
+        home = outcome.results.get("home")
+        if home is not None and home.move_phase is None and (not target or home.home == target.lower()):
+            return
+        _require_identity(outcome)
+        state = outcome.results["home"] = await self._tenants.move(uid, name, target)
+        if state.move_phase is not None or (target and state.home != target.lower()):
+            raise Waiting(
+                f"the rows of the tenant are moving to {state.move_to or target}: {state.move_phase or 'to be continued'}",
+                reason=Reason.MIGRATING,
+                after=0.05,
+            )
+
+    async def _renew_login(self, action: RenewLogin, outcome: Outcome) -> None:
+        _require_identity(outcome)
+        answer = await self._tenants.renew_login(action.uid, action.there, every=action.every, overlap=action.overlap)
+        data = getattr(answer, "data", None)
+        if data is not None:
+            # The database knows the password before anybody else does: what the Secret says always works.
+            await self._children.apply(_with_login(action.manifest, answer.version, data), names.MANAGER_DATABASE)
+            outcome.results["login written"] = True
+            answer = await self._tenants.commit_login(action.uid, answer.version, answer.overlap)
+        outcome.results["login"] = answer
+
+
+def _require_identity(outcome: Outcome) -> None:
+    error = outcome.errors.get("database")
+    if error is not None:
+        raise error
+
 
 async def _caught(step: Awaitable[None]) -> Exception | None:
     try:
@@ -230,6 +283,12 @@ def _severity(error: Exception) -> int:
 def _with_credential(manifest: Manifest, credential: Credential) -> Manifest:
     annotations = manifest["metadata"].get("annotations", {}) | {names.ANNOTATION_CACHE_HASH: credential.hash}
     data = {name: base64.b64encode(text.encode()).decode() for name, text in credential.data.items()}
+    return manifest | {"metadata": manifest["metadata"] | {"annotations": annotations}, "data": data}
+
+
+def _with_login(manifest: Manifest, version: str, values: Mapping[str, str]) -> Manifest:
+    annotations = manifest["metadata"].get("annotations", {}) | {names.ANNOTATION_CREDENTIAL_VERSION: version}
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in values.items()}
     return manifest | {"metadata": manifest["metadata"] | {"annotations": annotations}, "data": data}
 
 

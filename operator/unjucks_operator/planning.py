@@ -60,10 +60,46 @@ class IssueCertificate:
 
 @dataclass(frozen=True, slots=True)
 class EnsureDatabase:
-    """The tenant's role, mapping row and grants in PostgreSQL."""
+    """The tenant's role, mapping row and grants in PostgreSQL, and its own database when it has one.
+
+    ``wanted``: where the rows shall be when the spec says so (Shared, Dedicated); ``first``: where a new tenant's go otherwise.
+    """
 
     uid: str
     name: str
+    wanted: str = ""
+    first: str = "Shared"
+
+
+@dataclass(frozen=True, slots=True)
+class MoveDatabase:
+    """One step of moving the tenant's rows to ``target``; empty: of taking back a move that the spec does not ask for any more."""
+
+    uid: str
+    name: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLogin:
+    """The tenant's login works and stands in ``manifest`` (a Secret without data).
+
+    A new password is made when there is none, when it is ``every`` seconds old, and when the rows moved. ``there``: the version that
+    the Secret carries now. The password before ends ``overlap`` seconds after the new one.
+    """
+
+    uid: str
+    manifest: Manifest
+    there: str
+    every: float
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class DropLogin:
+    """End the tenant's login at PostgreSQL."""
+
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +173,9 @@ Action = (
     | Delete
     | IssueCertificate
     | EnsureDatabase
+    | MoveDatabase
+    | RenewLogin
+    | DropLogin
     | RetireDatabase
     | DropDatabase
     | EnsureCacheUser

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from unjucks_api.reasons import Reason
-from unjucks_operator.database.tenants import DatabaseState, Tenants, TenantState
+from unjucks_operator.database.homes import Homes
+from unjucks_operator.database.tenants import DatabaseState, TenantState
 from unjucks_operator.engine.clock import Clock
 from unjucks_operator.engine.queue import Lane, WorkQueue
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
@@ -22,23 +23,43 @@ _log = logging.getLogger(__name__)
 class DatabaseGate:
     """The tenants' records, once the database is prepared; until then every call says that it is not available, and why."""
 
-    def __init__(self, tenants: Tenants) -> None:
+    def __init__(self, tenants: Homes) -> None:
         self._tenants = tenants
         self.why = ""
         self.open = False
 
-    async def ensure(self, uid: str, name: str) -> Any:
-        """See ``Tenants.ensure``."""
+    async def ensure(self, uid: str, name: str, *, wanted: str = "", first: str = "Shared") -> Any:
+        """See ``Homes.ensure``."""
         self._check()
-        return await self._tenants.ensure(uid, name)
+        return await self._tenants.ensure(uid, name, wanted=wanted, first=first)
+
+    async def move(self, uid: str, name: str, target: str) -> Any:
+        """See ``Homes.move``."""
+        self._check()
+        return await self._tenants.move(uid, name, target)
+
+    async def renew_login(self, uid: str, there: str, *, every: float, overlap: float) -> Any:
+        """See ``Homes.renew_login``."""
+        self._check()
+        return await self._tenants.renew_login(uid, there, every=every, overlap=overlap)
+
+    async def commit_login(self, uid: str, version: str, overlap: float) -> Any:
+        """See ``Homes.commit_login``."""
+        self._check()
+        return await self._tenants.commit_login(uid, version, overlap)
+
+    async def drop_login(self, uid: str) -> None:
+        """See ``Homes.drop_login``."""
+        self._check()
+        await self._tenants.drop_login(uid)
 
     async def retire(self, uid: str, name: str) -> Any:
-        """See ``Tenants.retire``."""
+        """See ``Homes.retire``."""
         self._check()
         return await self._tenants.retire(uid, name)
 
     async def drop(self, uid: str) -> Any:
-        """See ``Tenants.drop``."""
+        """See ``Homes.drop``."""
         self._check()
         return await self._tenants.drop(uid)
 
@@ -58,7 +79,7 @@ class Sweeper:
         *,
         prepare: Callable[[], Awaitable[object]],
         gate: DatabaseGate,
-        records: Tenants,
+        records: Homes,
         tenants: ResourceStore,
         known_roles: dict[str, str],
         tenant_queue: WorkQueue[ObjectKey],

@@ -36,6 +36,9 @@ from unjucks_api.v1alpha1.common import (
 )
 from unjucks_api.v1alpha1.data_policy import DataPolicy
 from unjucks_api.v1alpha1.tenant_cache import Cache, CacheStatus
+from unjucks_api.v1alpha1.tenant_database import Database, DatabaseStatus
+from unjucks_api.v1alpha1.tenant_database import DatabaseMode as DatabaseMode
+from unjucks_api.v1alpha1.tenant_database import ReclaimPolicy as ReclaimPolicy
 from unjucks_api.v1alpha1.tenant_network import IsolationStatus, Network
 
 MAX_NAME = 63 - len(names.default_namespace(""))
@@ -59,20 +62,6 @@ class MemberKind(StrEnum):
     USER = "User"
     GROUP = "Group"
     SERVICE_ACCOUNT = "ServiceAccount"
-
-
-class DatabaseMode(StrEnum):
-    """How the tenant's records are kept apart."""
-
-    SHARED = "Shared"
-    NONE = "None"
-
-
-class ReclaimPolicy(StrEnum):
-    """What happens to data when its owner goes."""
-
-    RETAIN = "Retain"
-    DELETE = "Delete"
 
 
 class Execution(StrEnum):
@@ -206,21 +195,6 @@ class Quota(Model):
         default=None, description="Pods that exist at one time, renderers included. Absent: what the tier allows."
     )
     jobs: JobQuota | None = Field(default=None, description="Limits on generation jobs.")
-
-
-class Database(Model):
-    """Where the tenant's history and job records are kept."""
-
-    mode: DatabaseMode | None = Field(
-        default=None,
-        description="How records are kept: Shared (one database, separated by row-level security) or None (no records). "
-        "Absent: Shared. A tenant that has a database cannot change to None.",
-    )
-    reclaim_policy: ReclaimPolicy | None = Field(
-        default=None,
-        description="What happens to the records when the Tenant is deleted with deletionPolicy Delete: "
-        "Retain (locked and kept) or Delete. Absent: Retain.",
-    )
 
 
 class Renderers(Ruled):
@@ -361,16 +335,6 @@ class NamespaceStatus(Model):
     adopted: bool | None = Field(
         default=None, description="Whether it was taken over (adopt) and found empty behind its guards."
     )
-
-
-class DatabaseStatus(Model):
-    """The tenant's database identity as it is."""
-
-    mode: Word = Field(default="", description="Mode in effect: Shared or None.")
-    role: Word = Field(
-        default="", description="PostgreSQL role that is the tenant's identity; made from the Tenant's UID."
-    )
-    state: Word = Field(default="", description="State of the identity: Ready, Pending or Disabled.")
 
 
 class RenderersStatus(Model):

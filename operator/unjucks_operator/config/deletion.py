@@ -38,3 +38,11 @@ class Deletion:
 
     mass: MassDeletion = field(default_factory=MassDeletion)
     """The brake against accidents."""
+
+    database_grace: Seconds = 86400.0
+    """How long after a confirmed deletion the tenant's database is still only put away, in seconds. Default 1 day. Taking the
+    confirmation back meanwhile keeps it. 0: it is dropped at once."""
+
+    require_backup: bool = True
+    """Whether a database is dropped only after the annotation unjucks.io/backup-confirmed says that a backup was made after the
+    deletion. Default true."""

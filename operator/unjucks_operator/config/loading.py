@@ -17,6 +17,7 @@ from unjucks_operator.config.settings import Config
 
 ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "UNJUCKS_DATABASE_DSN": ("database", "dsn"),
+    "UNJUCKS_DATABASE_DIRECT_DSN": ("database", "direct_dsn"),
     "UNJUCKS_CACHE_URLS": ("cache", "urls"),
     "UNJUCKS_LOG_LEVEL": ("logging", "level"),
     "POD_IP": ("network", "pod_ip"),
@@ -25,7 +26,7 @@ ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
 }
 """Variables with names of their own, and the fields that they set. Others: see the package's text."""
 
-SECRETS = frozenset({("database", "dsn"), ("cache", "urls")})
+SECRETS = frozenset({("database", "dsn"), ("database", "direct_dsn"), ("cache", "urls")})
 """Settings that are always text, and never shown."""
 
 _PREFIX = "UNJUCKS_"

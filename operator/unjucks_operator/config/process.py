@@ -1,11 +1,13 @@
 """Settings about the operator's own process and its two outsides, the API server and PostgreSQL. Pure."""
 
+from dataclasses import field
 from typing import Literal
 
 from pydantic import SecretStr, model_validator
 from pydantic.dataclasses import dataclass
 
 from unjucks_operator.config.base import STRICT, AtLeastOne, Port, Positive, Seconds
+from unjucks_operator.config.databases import DedicatedDatabases, DirectAccess
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -136,6 +138,16 @@ class Database:
 
     statement_timeout: Positive = 30.0
     """Longest single statement, in seconds. Default 30. The server cancels it then."""
+
+    direct_dsn: SecretStr | None = None
+    """The server's own address where ``dsn`` leads through a pooler: databases cannot be made through one. Default none. A secret:
+    set it with UNJUCKS_DATABASE_DIRECT_DSN."""
+
+    dedicated: DedicatedDatabases = field(default_factory=DedicatedDatabases)
+    """Databases of single tenants."""
+
+    direct: DirectAccess = field(default_factory=DirectAccess)
+    """Tenants' logins."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

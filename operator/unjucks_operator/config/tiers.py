@@ -143,6 +143,10 @@ class Tier:
     namespaces: AtLeastOne = 1
     """Most namespaces. Default 1. A Tenant that lists more is refused with reason InvalidSpec."""
 
+    dedicated_database: Literal["Never", "OnRequest", "Default"] = "Never"
+    """Whether its Tenants may have a database of their own: Never, OnRequest (``spec.database.mode: Dedicated``), or Default (new
+    ones get one unless they say Shared). Default Never."""
+
     quota: TierQuota = field(default_factory=TierQuota)
     """Amounts over all namespaces of the tenant."""
 
@@ -192,6 +196,7 @@ class Tier:
 STARTER = Tier()
 PROFESSIONAL = Tier(
     namespaces=3,
+    dedicated_database="OnRequest",
     quota=TierQuota(
         cpu="16",
         memory="32Gi",
@@ -212,6 +217,7 @@ PROFESSIONAL = Tier(
 )
 ENTERPRISE = Tier(
     namespaces=20,
+    dedicated_database="Default",
     quota=TierQuota(
         cpu="64",
         memory="128Gi",

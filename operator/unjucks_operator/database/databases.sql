@@ -249,9 +249,6 @@ BEGIN
         RAISE EXCEPTION 'not the login of a tenant, or not a SCRAM verifier' USING ERRCODE = 'UJ001';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = login) THEN
-        IF NOT p_can_login THEN
-            RETURN login;
-        END IF;
         EXECUTE format('CREATE ROLE %I NOLOGIN NOCREATEDB NOCREATEROLE INHERIT', login);
         EXECUTE format('COMMENT ON ROLE %I IS %L', login, marker);
     ELSIF (SELECT shobj_description(r.oid, 'pg_authid') FROM pg_roles r WHERE r.rolname = login) IS DISTINCT FROM marker THEN
@@ -335,6 +332,9 @@ BEGIN
      WHERE c.tenant_id = p_uid;
     -- Whoever still uses an older password of this login is cut off now, not later.
     PERFORM unjucks_ops.end_sessions(p_uid, next_slot);
+    IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = unjucks_ops.tenant_role(p_uid) || '_' || CASE next_slot WHEN 'a' THEN 'b' ELSE 'a' END) THEN
+        PERFORM unjucks_ops.login_write(p_uid, CASE next_slot WHEN 'a' THEN 'b' ELSE 'a' END, false);  -- so that rights can be given to both
+    END IF;
     RETURN unjucks_ops.login_write(p_uid, next_slot, true);
 END $$;
 
@@ -396,7 +396,9 @@ BEGIN
         RETURN true;
     END IF;
     FOREACH mark IN ARRAY ARRAY['a', 'b'] LOOP
-        login := unjucks_ops.login_write(p_uid, mark, false);
+        login := known.role_name || '_' || mark;
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = login);
+        PERFORM unjucks_ops.login_write(p_uid, mark, false);
         PERFORM unjucks_ops.end_sessions(p_uid, mark);
         IF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = login) THEN
             BEGIN

@@ -151,9 +151,8 @@ class Dedicated:
         return f"unjucks:{self._platform.prefix}:{uid}"
 
     def _require_ours(self, placement: Placement, facts: Facts) -> None:
-        # A database of ours without a mark is one whose making was cut off; nobody could have connected to it yet.
-        unmarked = facts.marker is None and placement.database_state is DatabaseState.CREATING and not facts.allows
-        if facts.owner != self._role("databases") or not (facts.marker == self._marker(placement.uid) or unmarked):
+        # Only the operator makes databases as this owner. One of them without a mark is one whose making was cut off.
+        if facts.owner != self._role("databases") or facts.marker not in (self._marker(placement.uid), None):
             raise errors.OwnershipConflict(
                 f"a database {facts.name} exists and was not made for this Tenant (owner {facts.owner}); it is left as it is"
             )

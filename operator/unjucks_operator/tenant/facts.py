@@ -1,8 +1,9 @@
 """What is known of a Tenant before planning, as plain data: read by ``tenant.observe``, used by the planners. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.network.enforcement import NEVER_TRIED, Enforcement
@@ -77,6 +78,40 @@ class CacheView:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseView:
+    """Where the tenant's rows are, and its login, as the database last told. Empty texts: there is none."""
+
+    home: str
+    database: str
+    move_to: str = ""
+    move_phase: str = ""
+    move_started_at: datetime | None = None
+    login_version: str = ""
+    login_pending: str = ""
+    login_shared: bool = True
+    login_drifted: bool = False
+    """Whether somebody changed the Secret since we wrote it."""
+    rotated_at: datetime | None = None
+    retire_at: datetime | None = None
+
+    def with_login(self, login: Any) -> "DatabaseView":
+        """The same with another login (``database.logins.LoginState``), or none."""
+        return replace(
+            self,
+            login_version=(login.version or "") if login else "",
+            login_pending=(login.pending_version or "") if login else "",
+            login_shared=login.shared if login else True,
+            rotated_at=login.rotated_at if login else None,
+            retire_at=login.retire_at if login else None,
+            login_drifted=False,
+        )
+
+    def with_drift(self) -> "DatabaseView":
+        """The same, but the Secret was changed."""
+        return replace(self, login_drifted=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything read before planning. ``database_role`` is None until the database part is known to be right."""
 
@@ -85,6 +120,7 @@ class Observed:
     renderer: RendererView = RendererView()
     demand: Demand = Demand()
     database_role: str | None = None
+    database: DatabaseView | None = None
     certificate_serial: str = ""
     """Identifies the certificate authority in use; a certificate made by another one is replaced."""
     drifted_secrets: frozenset[ChildKey] = frozenset()

@@ -27,6 +27,7 @@ from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.tenant.breaker import DeletionBreaker
 from unjucks_operator.tenant.cache import CacheMemory
+from unjucks_operator.tenant.database import DatabaseMemory, check_database
 from unjucks_operator.tenant.deletion_status import compute_deleting_status
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import NetworkView, Observed
@@ -78,6 +79,7 @@ class TenantReconciler:
         self.database_roles: dict[str, str] = {}
         """Tenants' UIDs whose database part is known to be right, with their roles; the sweep removes what drifted."""
         self.cache = CacheMemory(cache_available)
+        self.databases = DatabaseMemory()
         self._certificates: dict[str, str] = {}
         self._replicas: dict[str, int] = {}
 
@@ -113,6 +115,8 @@ class TenantReconciler:
         candidates = await find_candidates(scope, self._stores, self._api)
         before = self._observe(scope, candidates)
         scope, problem = check_spec(scope, before)
+        if problem is None and (refused := check_database(scope)) is not None:
+            problem = InvalidSpec(refused, reason=Reason.DATABASE_NOT_OFFERED)
         if problem is not None and not scope.namespaces:
             return await self._refuse(body, problem)
         plan = plan_tenant(scope, before)
@@ -230,6 +234,7 @@ class TenantReconciler:
             scope,
             self._stores,
             database_role=self.database_roles.get(uid),
+            database=self.databases.view(uid, uid in self.database_roles, self._login_signature(scope)),
             demand=self._demand.of(uid),
             certificate_serial=self._authority_serial(),
             certificate_signature=self._certificates.get(uid),
@@ -244,9 +249,14 @@ class TenantReconciler:
         child = self._stores[SECRET].get(scope.home, names.cache_secret(scope.tenant.name))
         return child.signature if child is not None else None
 
+    def _login_signature(self, scope: Scope) -> str | None:
+        child = self._stores[SECRET].get(scope.home, names.database_secret(scope.tenant.name))
+        return child.signature if child is not None else None
+
     def _remember(self, scope: Scope, actions: tuple[object, ...], outcome: Outcome) -> None:
         uid = scope.tenant.uid
         self.cache.remember(uid, outcome, self._cache_signature(scope))
+        self.databases.remember(uid, outcome, self._login_signature(scope))
         if outcome.errors.get("renderers", True) is None:
             for action in actions:
                 if isinstance(action, Apply) and action.manifest["kind"] == "Deployment":
@@ -266,6 +276,7 @@ class TenantReconciler:
         self._certificates.pop(uid, None)
         self._replicas.pop(uid, None)
         self.cache.forget(uid)
+        self.databases.forget(uid)
         self._demand.forget(uid)
 
     def _written(self, body: Manifest) -> None:

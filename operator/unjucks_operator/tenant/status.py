@@ -13,6 +13,7 @@ from unjucks_api.v1alpha1.tenant import DatabaseMode
 from unjucks_operator.errors import OperatorError, OwnershipConflict, Terminal
 from unjucks_operator.planning import Outcome, Plan
 from unjucks_operator.tenant.cache import cache_condition, cache_facts
+from unjucks_operator.tenant.database import credentials_condition, database_conditions, database_facts, database_word
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import Observed, QuotaView
 from unjucks_operator.tenant.isolation import isolation_status, network_evidence
@@ -29,6 +30,7 @@ PARTS = (
     ConditionType.ACCESS_READY,
     ConditionType.RENDERERS_READY,
     ConditionType.DATABASE_READY,
+    ConditionType.CREDENTIALS_READY,
     ConditionType.CACHE_READY,
 )
 _TEXTS = {
@@ -62,7 +64,7 @@ def compute_status(
     """
     tenant = scope.tenant
     parts = _part_conditions(scope, plan, outcome, observed)
-    conditions = [*parts, _ready(parts, problem), *_progress(outcome, problem)]
+    conditions = [*parts, _ready(parts, problem), *_progress(outcome, problem), *database_conditions(observed.database)]
     if tenant.spec.suspend:
         conditions.append(
             Condition(
@@ -104,6 +106,8 @@ def _part_conditions(scope: Scope, plan: Plan, outcome: Outcome, observed: Obser
                 conditions.append(rules_condition(scope, observed.network))
             elif state == "True" and kind is ConditionType.CACHE_READY:
                 conditions.append(cache_condition(scope, observed.cache))
+            elif state == "True" and kind is ConditionType.CREDENTIALS_READY:
+                conditions.append(credentials_condition(scope))
             elif (
                 state == "True"
                 and kind is ConditionType.DATABASE_READY
@@ -185,7 +189,6 @@ def tenant_facts(scope: Scope, observed: Observed, outcome: Outcome | None = Non
             row["adopted"] = True
         rows.append(row)
     ready = sum(row["ready"] is True for row in rows)
-    mode = scope.tenant.database_mode.value
     renderer = observed.renderer
     facts: dict[str, Any] = {
         "namespaces": rows,
@@ -194,16 +197,12 @@ def tenant_facts(scope: Scope, observed: Observed, outcome: Outcome | None = Non
         "summary": {
             "namespaces": f"{ready}/{len(rows)}",
             "renderers": f"{renderer.ready}/{renderer.desired}",
-            "database": mode.lower(),
+            "database": database_word(scope, observed.database),
             "jobs": observed.demand.active,
         },
-        "database": {"mode": mode},
+        "database": database_facts(scope, observed.database_role, observed.database),
         "cache": cache_facts(scope, observed.children, observed.cache, observed.now),
     }
-    if observed.database_role:
-        facts["database"] |= {"role": observed.database_role, "state": "Ready"}
-    else:
-        facts["database"]["state"] = "Disabled" if mode == DatabaseMode.NONE else "Pending"
     return facts
 
 

@@ -21,6 +21,7 @@ from unjucks_operator.planning import (
     manifest_key,
 )
 from unjucks_operator.tenant.desired import Scope
+from unjucks_operator.tenant.facts import DatabaseView
 from unjucks_operator.tenant.plan import (
     ChildView,
     Demand,
@@ -165,7 +166,8 @@ def test_a_namespace_taken_from_the_list_is_locked_but_never_deleted() -> None:
 
 def test_the_database_is_touched_only_when_something_is_unknown() -> None:
     assert EnsureDatabase(tenant().uid, "acme") in plan_tenant(scope(), observed()).actions
-    known = plan_tenant(scope(), observed(database_role="ut_0123456789ab"))
+    view = DatabaseView(home="Shared", database="unjucks")
+    known = plan_tenant(scope(), observed(database_role="ut_0123456789ab", database=view))
     assert not any(isinstance(action, EnsureDatabase) for action in known.actions)
     none = plan_tenant(scope(spec={"database": {"mode": "None"}}), observed())
     assert not any(isinstance(action, EnsureDatabase) for action in none.actions)
