@@ -12,7 +12,7 @@ from unjucks_api.v1alpha1.template_registry import TemplateRegistry
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.engine.store import ResourceStore
 from unjucks_operator.kube.api import KubeApi, Manifest
-from unjucks_operator.kube.events import EventRecorder
+from unjucks_operator.kube.events import EventRecorder, EventType
 from unjucks_operator.kube.resources import GENERATION_JOB, TEMPLATE_REGISTRY, TENANT, Resource
 
 _log = logging.getLogger(__name__)
@@ -79,6 +79,17 @@ class StatusWriter:
         if same or (old is None and new["status"] != "True" and new["reason"] in _ORDINARY):
             return
         ordinary = new["status"] == "True" or new["reason"] in _ORDINARY
-        kind = "Normal" if ordinary else "Warning"
-        self._events.record(body, kind, new["reason"], new["message"], action=action)  # type: ignore[arg-type]
+        kind: EventType = "Normal" if ordinary else "Warning"
+        reason, message = new["reason"], new["message"]
+        self._events.record(body, kind, reason, message, action=action)
+        for namespace in _audience(body, after):
+            self._events.record(body, kind, reason, message, action=action, namespace=namespace)
         _log.info("ready is %s", new["status"], extra={"reason": new["reason"], "detail": new["message"]})
+
+
+def _audience(body: Manifest, status: Mapping[str, Any]) -> tuple[str, ...]:
+    """The home namespace of a Tenant, once it is there: its members read Events in it, but not those of cluster-scoped objects."""
+    if body["metadata"].get("namespace"):
+        return ()
+    rows = status.get("namespaces") or ()
+    return (str(rows[0]["name"]),) if rows and rows[0].get("ready") else ()

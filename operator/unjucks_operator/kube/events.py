@@ -71,7 +71,8 @@ class _Budget:
     stamp: float
 
 
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
+"""UID, reason, note, and the namespace of the Event."""
 
 
 class EventRecorder:
@@ -94,13 +95,24 @@ class EventRecorder:
         self._queue: asyncio.Queue[Key] = asyncio.Queue(self._pace.queued)
         self._number = 0
 
-    def record(self, regarding: Mapping[str, Any], type_: EventType, reason: str, note: str, *, action: str) -> None:
+    def record(
+        self,
+        regarding: Mapping[str, Any],
+        type_: EventType,
+        reason: str,
+        note: str,
+        *,
+        action: str,
+        namespace: str | None = None,
+    ) -> None:
         """Tell that ``reason`` happened to ``regarding`` (a manifest with uid) while the operator was doing ``action``.
 
+        ``namespace``: where the Event about a cluster-scoped object goes instead of ``default``, so that those who may read Events
+        there see it. The API server wants the object to claim that namespace then; of kinds of a CRD it believes that.
         Never raises and never waits. ``reason`` and ``action`` are CamelCase; ``note`` is for people and cut to 1024 bytes.
         """
         try:
-            self._record(regarding, type_, reason, self._note(type_, reason, note), action)
+            self._record(regarding, type_, reason, self._note(type_, reason, note), action, namespace)
         except Exception:
             # An Event is a courtesy; whatever is wrong with it must not stop the work that it tells about.
             self.dropped += 1
@@ -124,9 +136,19 @@ class EventRecorder:
             await self._post(self._queue.get_nowait())
 
     # --- recording, in memory ------------------------------------------------------------------------------------------
-    def _record(self, regarding: Mapping[str, Any], type_: EventType, reason: str, note: str, action: str) -> None:
+    def _record(
+        self,
+        regarding: Mapping[str, Any],
+        type_: EventType,
+        reason: str,
+        note: str,
+        action: str,
+        elsewhere: str | None,
+    ) -> None:
         metadata = regarding["metadata"]
-        key: Key = (metadata["uid"], reason, note)
+        claimed = metadata.get("namespace") or elsewhere
+        namespace = claimed or CLUSTER_NAMESPACE
+        key: Key = (metadata["uid"], reason, note, namespace)
         now, wall = self._clock.monotonic(), self._clock.wall()
         series = self._series.get(key)
         if series is not None and now - series.seen > self._pace.series_ends:
@@ -141,7 +163,6 @@ class EventRecorder:
         if not self._take_from_budget(metadata["uid"], now):
             self.dropped += 1
             return
-        namespace = metadata.get("namespace") or CLUSTER_NAMESPACE
         self._number += 1
         # Unique among restarts by the time, within this process by the number.
         name = f"{metadata['name'][:_NAME_CHARACTERS]}.{int(wall.timestamp() * 1000):x}{self._number:04x}"
@@ -162,7 +183,7 @@ class EventRecorder:
                 "name": metadata["name"],
                 "uid": metadata["uid"],
             }
-            | ({"namespace": metadata["namespace"]} if metadata.get("namespace") else {}),
+            | ({"namespace": claimed} if claimed else {}),
         }
         series = _Series(namespace, name, body, count=1, seen=now, seen_wall=wall, written=now)
         self._series[key] = series
