@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import builders, policies
+from support import builders, chart, policies
 from support.policies import IMAGE, Policed
 from unjucks_operator.config import Config
 from unjucks_operator.tenant.desired import Scope
@@ -265,6 +265,29 @@ def test_a_pod_that_was_there_before_can_still_be_cleaned_up(policed: Policed) -
     )
     assert freed.ok, freed.body
     assert policed.admin.request("DELETE", f"{path}/old").ok
+
+
+def test_what_the_configuration_says_of_places_is_allowed(policed: Policed) -> None:
+    """Said once, in the operator's configuration: the policy of a chart with placed renderers admits exactly these places."""
+    place = {
+        "runtimeClass": "gvisor",
+        "priorityClass": "tenants",
+        "nodeSelector": {"example.com/pool": "tenants"},
+        "tolerations": [{"key": "example.com/tenants", "operator": "Exists"}],
+    }
+    config = {
+        "tiers": {"enterprise": {"rendererPods": place}},
+        "regions": {"served": ["eu-1"], "nodeLabel": "example.com/region"},
+    }
+    item = chart.named(chart.render({"config": config}), policies.KINDS[0], "unjucks-tenant-pods")
+    texts = json.dumps(item["spec"]["validations"]) + json.dumps(item["spec"]["variables"])
+    for wanted in (
+        '["gvisor"]',
+        '["tenants"]',
+        '["example.com/pool=tenants","example.com/region=eu-1"]',
+        '"example.com/tenants"]',
+    ):
+        assert json.dumps(wanted)[1:-1] in texts, wanted
 
 
 def test_the_renderers_keep_the_rules(policed: Policed) -> None:
