@@ -1,5 +1,6 @@
 """A stand-in for the internet: a network namespace with an address of 198.51.100.0/24 (reserved for documentation) and an HTTP
-server in it, reachable from pods through the node like any address outside. No packet leaves the machine.
+server in it, reachable from pods through the node like any address outside. No packet leaves the machine. It has three addresses,
+so that one can be allowed and its neighbour not, and answers datagrams at port 53 as a name server of somebody else's would.
 
 ``Internet.start(node_pid)`` attaches it to the network of the process with that pid: the node's first process, or our own.
 Everything ends with ``stop()``, and also when the test process is killed: the server ends when its standard input closes,
@@ -10,6 +11,7 @@ standard library.
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +24,10 @@ from typing import Any
 
 GATEWAY = "198.51.100.1"
 ADDRESS = "198.51.100.10"
+NEIGHBOUR = "198.51.100.11"
+DISTANT = "198.51.100.200"
+ADDRESSES = (ADDRESS, NEIGHBOUR, DISTANT)
+DATAGRAM_PORT = 53
 _PREFIX = 24
 _DEVICE = "inet0"
 
@@ -62,7 +68,8 @@ class Internet:
         _run(*node, "ip", "link", "set", _DEVICE, "up")
         inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "--"]
         _run(*inside, "ip", "link", "set", "lo", "up")
-        _run(*inside, "ip", "address", "add", f"{ADDRESS}/{_PREFIX}", "dev", "eth0")
+        for address in ADDRESSES:
+            _run(*inside, "ip", "address", "add", f"{address}/{_PREFIX}", "dev", "eth0")
         _run(*inside, "ip", "link", "set", "eth0", "up")
         _run(*inside, "ip", "route", "add", "default", "via", GATEWAY)
         assert self._process.stdin is not None
@@ -86,8 +93,8 @@ class Internet:
         return {str(line["event"]) for line in self._lines()}
 
     def requests(self) -> list[dict[str, Any]]:
-        """What reached it: ``{"event": "request" | "connection", "from": address, "port": number, "path": …}``."""
-        return [line for line in self._lines() if line["event"] in ("request", "connection")]
+        """What reached it: ``{"event": "request" | "connection" | "datagram", "from": address, "port": number, "path": …}``."""
+        return [line for line in self._lines() if line["event"] in ("request", "connection", "datagram")]
 
     def stop(self) -> None:
         """End it; the link disappears with its namespace."""
@@ -153,13 +160,24 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are reported as JSON instead."""
 
 
+def _echo(server: socket.socket) -> None:
+    while True:
+        message, source = server.recvfrom(512)
+        _say("datagram", **{"from": source[0], "port": DATAGRAM_PORT})
+        server.sendto(message, source)
+
+
 def _serve(ports: list[int]) -> None:
     _say("waiting")
     if sys.stdin.readline().strip() != "go":
         return
-    for port in ports:
-        server = _Server((ADDRESS, port), _Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    for address in ADDRESSES:
+        for port in ports:
+            server = _Server((address, port), _Handler)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagrams.bind((address, DATAGRAM_PORT))
+        threading.Thread(target=_echo, args=(datagrams,), daemon=True).start()
     _say("listening")
     sys.stdin.read()  # until the test process closes it, or dies
 
