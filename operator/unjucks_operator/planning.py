@@ -84,8 +84,8 @@ class MoveDatabase:
 class RenewLogin:
     """The tenant's login works and stands in ``manifest`` (a Secret without data).
 
-    A new password is made when there is none, when it is ``every`` seconds old, and when the rows moved. ``there``: the version that
-    the Secret carries now. The password before ends ``overlap`` seconds after the new one.
+    A new password is made when there is none, when it is ``every`` seconds old, and when the rows moved. ``there``: the version
+    that the Secret carries now. The password before ends ``overlap`` seconds after the new one.
     """
 
     uid: str

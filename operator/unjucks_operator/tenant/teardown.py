@@ -5,11 +5,11 @@ of very many that are being deleted at once, keep everything until somebody conf
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 
 from unjucks_api import names
-from unjucks_api.conditions import ConditionType, find_condition
+from unjucks_api.conditions import ConditionType, find_condition, timestamp
 from unjucks_api.reasons import Reason
 from unjucks_api.v1alpha1.tenant import DatabaseMode, ReclaimPolicy
 from unjucks_operator.planning import (
@@ -133,8 +133,8 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
     """The stages of a deletion, safe to stop and resume anywhere: rights, then pods, then data, then the finalizer.
 
     ``Retain`` keeps the namespaces, locked (isolation stays, nobody has rights in them), and the database rows as a tombstone.
-    ``Delete`` deletes the namespaces; database rows go only with ``database.reclaimPolicy: Delete`` and the confirmation
-    annotation ``unjucks.io/confirm-delete: <name>@<date of deletion>``.
+    ``Delete`` deletes the namespaces; the database goes only with ``database.reclaimPolicy: Delete``, the confirmation
+    annotation ``unjucks.io/confirm-delete: <name>@<date of deletion>``, a backup, and after a time of grace.
     """
     tenant = scope.tenant
     keep = tenant.spec.deletion_policy is ReclaimPolicy.RETAIN
@@ -175,7 +175,7 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
     else:
         stages.append(Stage("namespaces", tuple(_plan_namespace_removal(scope, observed))))
         if has_database and tenant.reclaim_policy is ReclaimPolicy.DELETE:
-            stages.append(Stage("data", (_plan_drop(scope),)))
+            stages.append(Stage("data", (_plan_drop(scope, observed.now),)))
     stages.append(cache_keys)
     finalizers = tuple(item for item in scope.tenant.metadata.finalizers if item != names.FINALIZER_TENANT)
     if finalizers != scope.tenant.metadata.finalizers:
@@ -183,15 +183,46 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
     return Plan(stages=tuple(stages))
 
 
-def _plan_drop(scope: Scope) -> Action:
-    if is_confirmed(scope):
-        return DropDatabase(scope.tenant.uid)
-    return Hold(
-        f"the tenant's database rows are deleted only after confirmation: {_command(scope)} "
-        "(or set spec.database.reclaimPolicy to Retain)",
-        CONFIRMATION_LOOK,
-        Reason.DELETION_HELD,
-    )
+def _plan_drop(scope: Scope, now: datetime) -> Action:
+    """Two keys (the policies in the spec, and the confirmation), a backup that was made after the deletion, and a time of grace.
+
+    The database is put away already. Taking the confirmation back, or setting reclaimPolicy to Retain, keeps it.
+    """
+    settings, keep = scope.config.deletion, "or set spec.database.reclaimPolicy to Retain"
+    if not is_confirmed(scope):
+        return Hold(
+            f"the tenant's database is dropped only after confirmation: {_command(scope)} ({keep})",
+            CONFIRMATION_LOOK,
+            Reason.DELETION_HELD,
+        )
+    deleted = _deleted_at(scope, now)
+    if settings.require_backup and not _is_backed_up(scope, deleted, now):
+        return Hold(
+            "the tenant's database is dropped only after a backup of it that was made since the deletion, and nobody has said so: "
+            f"kubectl annotate tenant {scope.tenant.name} {names.ANNOTATION_BACKUP_CONFIRMED}=<when it was made, as "
+            f"{timestamp(now)}> ({keep})",
+            CONFIRMATION_LOOK,
+            Reason.DELETION_HELD,
+        )
+    left = settings.database_grace - (now - deleted).total_seconds()
+    if left > 0:
+        until = timestamp(deleted + timedelta(seconds=settings.database_grace))
+        return Hold(
+            f"the tenant's database is put away and will be dropped at {until}; until then, taking back the confirmation keeps it "
+            f"({keep})",
+            min(left + 1.0, CONFIRMATION_LOOK),
+            Reason.DELETION_HELD,
+        )
+    return DropDatabase(scope.tenant.uid)
+
+
+def _is_backed_up(scope: Scope, deleted: datetime, now: datetime) -> bool:
+    """Whether somebody said that a backup was made after nobody could write any more, and not in the future."""
+    try:
+        at = datetime.fromisoformat(scope.tenant.metadata.annotations.get(names.ANNOTATION_BACKUP_CONFIRMED, ""))
+        return deleted <= at <= now
+    except (ValueError, TypeError):  # no time, or one without a zone
+        return False
 
 
 def _plan_namespace_removal(scope: Scope, observed: Observed) -> Iterable[Action]:

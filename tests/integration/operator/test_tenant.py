@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"),
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def operator(site: Site) -> AsyncIterator[OperatorProcess]:
-    async with site.operator(sweep={"interval": 1}) as running:
+    async with site.operator(sweep={"interval": 1}, deletion={"databaseGrace": 0, "requireBackup": False}) as running:
         yield running
 
 

@@ -264,8 +264,20 @@ def test_delete_removes_namespaces_but_rows_only_after_confirmation() -> None:
     assert not any(isinstance(action, DropDatabase) for action in held.actions)
     hold = next(action for action in held.actions if isinstance(action, Hold))
     assert "unjucks.io/confirm-delete=acme@2026-01-01" in hold.message
-    confirmed = deleting(spec=spec, annotations={names.ANNOTATION_CONFIRM_DELETE: "acme@2026-01-01"})
-    assert DropDatabase(tenant().uid) in plan_teardown(confirmed, observed(children={})).actions
+    day_later = NOW + timedelta(days=1)
+
+    def drops(now: datetime, backup: str | None) -> bool:
+        annotations = {names.ANNOTATION_CONFIRM_DELETE: "acme@2026-01-01"}
+        if backup is not None:
+            annotations[names.ANNOTATION_BACKUP_CONFIRMED] = backup
+        plan = plan_teardown(deleting(spec=spec, annotations=annotations), observed(children={}, now=now))
+        assert any(isinstance(action, Hold | DropDatabase) for action in plan.actions)
+        return DropDatabase(tenant().uid) in plan.actions
+
+    assert drops(day_later, "2026-01-01T12:00:00Z")
+    assert not drops(NOW, "2026-01-01T12:00:00Z")  # the time of grace
+    for worthless in (None, "", "yes", "2026-01-01T12:00:00", "2026-01-01T11:58:59Z", "2026-01-03T00:00:00Z"):
+        assert not drops(day_later, worthless), worthless
     yesterday = deleting(spec=spec, annotations={names.ANNOTATION_CONFIRM_DELETE: "acme@2025-12-31"})
     assert not any(isinstance(a, DropDatabase) for a in plan_teardown(yesterday, observed(children={})).actions)
 
