@@ -19,7 +19,7 @@ from unjucks_api import names
 from unjucks_operator.config import Config
 from unjucks_operator.engine.clock import Clock
 from unjucks_operator.errors import OperatorError, Retryable
-from unjucks_operator.kube.api import KubeApi, Manifest
+from unjucks_operator.kube.api import KubeApi, Manifest, PatchType
 from unjucks_operator.kube.child import Child
 from unjucks_operator.kube.resources import CONFIG_MAP, POD, Resource
 from unjucks_operator.kube.store import ChildStore
@@ -229,7 +229,14 @@ class NetworkProbe:
             manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
             await self._api.create(manifest, manager=names.MANAGER_PLATFORM)
         elif kept.get("data") != data:
-            await self._api.replace(kept | {"data": data}, manager=names.MANAGER_PLATFORM)
+            await self._api.patch(
+                CONFIG_MAP,
+                names.PROBE,
+                self._namespace,
+                {"data": data},
+                patch_type=PatchType.MERGE,
+                manager=names.MANAGER_PLATFORM,
+            )
 
 
 def _phase(status: Mapping[str, Any]) -> str:
