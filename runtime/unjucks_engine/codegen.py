@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unjucks_engine import nodes
 from unjucks_engine.errors import TemplateSyntaxError
 from unjucks_engine.expressions import Code, Expressions, plain_name
-from unjucks_engine.scopes import Part, level_names, loop_names, reads, weight
+from unjucks_engine.scopes import Part, Survey, loop_names, reads
 from unjucks_engine.statement_code import Statements
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Generator(Statements, Expressions):
         self.pos = 0
         self.names = 0
         self.function: Function
+        self.survey: Survey
         self.levels: list[Level] = []
         #: Compile-time names, innermost scope last.
         self.scopes: list[dict[str, str]] = []
@@ -246,6 +247,7 @@ class Generator(Statements, Expressions):
 
     def module(self, root: nodes.Nodes, has_blocks: bool = True) -> str:
         """The whole module: ``root`` and one function per block."""
+        self.survey = Survey(root)
         blocks = [] if not has_blocks else [node for node in nodes.walk(root) if isinstance(node, nodes.Block)]
         seen: set[str] = set()
         for block in blocks:
@@ -263,14 +265,14 @@ class Generator(Statements, Expressions):
 
     def part(self, python_name: str, kind: str, body: Any, block: nodes.Block | None) -> None:
         """The function of the file, or of a block."""
-        part = Part(body)
+        part = self.survey.part_of(body)
         if kind == "root":
             self.has_extends = part.extends
         local = part.local and not self.frames_only
         if kind == "root":
             self._root_part = part
         outer = self.function = Function(part, local, kind)
-        slots = {name: self.fresh("s") for name in sorted(level_names(body))} if local else {}
+        slots = {name: self.fresh("s") for name in sorted(self.survey.level_names(body))} if local else {}
         self.levels = [Level(slots)]
         self.scopes = [{}]
         self.known = {}
@@ -280,7 +282,7 @@ class Generator(Statements, Expressions):
         if local:
             self.used_slow = True
             self.line(f"if not F.bare(): return slow({python_name!r})(rt, X, F, o)")
-        self.line(f"rt.work({weight(body)})")
+        self.line(f"rt.work({self.survey.weight(body)})")
         self.line("C = X.vars")
         if not local:
             self.line("B = F.bare()")
@@ -343,9 +345,9 @@ class Generator(Statements, Expressions):
         for (name, _), arg in zip(positional, args, strict=True):
             self.scopes[-1][name] = arg
         if outer.local:
-            slots = {name: self.fresh("s") for name in sorted(level_names(node.body))}
+            slots = {name: self.fresh("s") for name in sorted(self.survey.level_names(node.body))}
             self.levels = [Level(slots)]
-            self._local_keywords(slots, keywords, reads(node, "caller"))
+            self._local_keywords(slots, keywords, "caller" in self.lexer.source and reads(node, "caller"))
         else:
             slots = {}
             self.levels = [Level({})]
@@ -368,7 +370,7 @@ class Generator(Statements, Expressions):
         label = "caller" if is_caller else node.name.value
         signature = f"{tuple(name for name, _ in positional)!r}, {tuple(name for name, _ in keywords)!r}"
         result = self.fresh("m")
-        self.line(f"{result} = Macro({label!r}, {signature}, {python_name}, {8 + weight(node.body)})")
+        self.line(f"{result} = Macro({label!r}, {signature}, {python_name}, {8 + self.survey.weight(node.body)})")
         return result
 
     def _local_keywords(self, slots: dict[str, str], keywords: list[tuple[str, Any]], reads_caller: bool) -> None:

@@ -55,14 +55,13 @@ class Tags(NamedTuple):
 def _patterns(tags: Tags) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """(what a token inside a tag looks like, where text ends)."""
     code = re.compile(
-        r"""(?:"(?P<dq>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z))"""
+        r"""[ \n\t\r\u00a0]*(?:(?:"(?P<dq>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z))"""
         r"""|(?:'(?P<sq>[^'\\]*(?:\\.[^'\\]*)*)(?:'|\\?\Z))"""
-        r"|(?P<space>[ \n\t\r\u00a0]+)"
         rf"|(?P<blockend>-?{re.escape(tags.block_end)})"
         rf"|(?P<varend>-?{re.escape(tags.variable_end)})"
         r"|(?P<regex>r/(?P<body>.*?)(?:(?<!\\)/|\Z)(?P<flags>[gimy]*))"
         r"|(?P<op>===|!==|==|!=|<=|>=|//|\*\*|[" + _DELIMITERS + "])"
-        r"|(?P<word>[^ \n\t\r\u00a0" + _DELIMITERS + "]+)",
+        r"|(?P<word>[^ \n\t\r\u00a0" + _DELIMITERS + r"]+)|(?P<end>\Z))",
         re.DOTALL,
     )
     text = re.compile(
@@ -94,18 +93,16 @@ class Lexer:
         return line, pos - self._lines[line]
 
     def next(self) -> Token | None:
-        """The next token, white space included; None at the end."""
-        if self.pos >= len(self.source):
-            return None
-        return self._next_code() if self._in_code else self._next_text()
-
-    def _next_code(self) -> Token:
+        """The next token; None at the end. White space inside tags is left out."""
         start = self.pos
+        if not self._in_code:
+            return self._next_text() if start < len(self.source) else None
         match = self._code.match(self.source, start)
         assert match is not None
-        self.pos = match.end()
         kind = match.lastgroup
-        text = match[0]
+        text = match[kind]
+        self.pos = match.end()
+        start = match.start(kind)
         if kind == "word":
             word_type = _WORDS.get(text)
             if word_type is not None:
@@ -113,8 +110,6 @@ class Lexer:
             if text.isdigit() and text.isascii():
                 return self._number(text, start)
             return "symbol", text, start
-        if kind == "space":
-            return "whitespace", text, start
         if kind == "op":
             return _SINGLE.get(text, "operator"), text, start
         if kind == "varend":
@@ -128,12 +123,13 @@ class Lexer:
                 elif self.source.startswith("\r\n", self.pos):
                     self.pos += 2
             return "block-end", text, start
+        if kind == "end":
+            return None
         if kind == "regex":
             return "regex", (match["body"], match["flags"]), start
-        value = match["dq"] if kind == "dq" else match["sq"]
-        if "\\" in value:
-            value = _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
-        return "string", value, start
+        if "\\" in text:
+            text = _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), text)
+        return "string", text, start - 1
 
     def _number(self, text: str, start: int) -> Token:
         if self.source.startswith(".", self.pos):

@@ -47,17 +47,13 @@ class ExpressionParser:
         if token is not None:
             self._peeked = None
             return token
-        read = self.lexer.next
-        token = read()
-        while token is not None and token[0] == "whitespace":
-            token = read()
-        return token
+        return self.lexer.next()
 
     def peek(self) -> Token | None:
         """The next token, left in place."""
         token = self._peeked
         if token is None:
-            token = self._peeked = self.next()
+            token = self._peeked = self.lexer.next()
         return token
 
     def need(self) -> Token:

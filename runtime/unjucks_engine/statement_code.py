@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unjucks_engine import nodes
 from unjucks_engine.errors import LimitExceeded
 from unjucks_engine.expressions import plain_name
-from unjucks_engine.scopes import import_names, level_names, loop_names, loop_use, weight
+from unjucks_engine.scopes import COUNTER, FRAME, WHOLE, Survey, import_names, loop_names
 
 if TYPE_CHECKING:
     from unjucks_engine.codegen import Function, Level
@@ -24,6 +24,7 @@ class Statements:
 
         env: Environment
         name: str | None
+        survey: Survey
         function: Function
         levels: list[Level]
         scopes: list[dict[str, str]]
@@ -390,7 +391,8 @@ class Statements:
         if sum(level.loop is not None for level in self.levels) >= _MAX_LOOPS:
             raise LimitExceeded("nesting", "loops are nested too deeply")
         local = self.function.local
-        counter, whole, frame = loop_use(node)
+        use = self.survey.loop_use(node)
+        counter, whole, frame = bool(use & COUNTER), bool(use & WHOLE), bool(use & FRAME)
         names = loop_names(node)
         part = self.function.part
         # A call block may look through the frames of any macro of its part.
@@ -409,9 +411,9 @@ class Statements:
             loop["object"] = self.fresh("v")
         if node.other is not None:
             self.function.unset.append(loop["n"])
-        slots = {
-            name: self.fresh("s") for name in sorted(level_names(node.body) | level_names(node.other or nodes.Nodes(0)))
-        }
+        bodies = (node.body,) if node.other is None else (node.body, node.other)
+        set_here = {name for body in bodies for name in self.survey.level_names(body)}
+        slots = {name: self.fresh("s") for name in sorted(set_here)}
         self.levels.append(_level(slots if local else {}, loop))
         self.scopes.append({})
         inits = [*(slots.values() if local else ()), *([loop["object"]] if "object" in loop else ())]
@@ -452,7 +454,7 @@ class Statements:
             self.function.unset.append(value)
         i, n = loop["i"], loop["n"]
         counting = counter or bound or "object" in loop
-        steps = weight(node.body)
+        steps = self.survey.weight(node.body)
         if counting or node.other is not None:
             self.line(f"if type({arr}) is list: {n} = len({arr}); rt.work({n} * {steps})")
         else:
@@ -488,7 +490,7 @@ class Statements:
         method = "async_rows" if each else "rows"
         rows = self.fresh("v")
         self.line(f"{rows}, {n}, {is_object} = rt.{method}({arr}, {len(names)}, {each})")
-        self.line(f"rt.work({n} * {weight(node.body)})")
+        self.line(f"rt.work({n} * {self.survey.weight(node.body)})")
         targets = f"({', '.join(values)},)" if len(values) > 1 or each else values[0]
         row = self.fresh("v")
         self.line(f"for {i}, {row} in enumerate({rows}):")
