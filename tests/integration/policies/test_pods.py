@@ -6,12 +6,13 @@ The API server stands alone: no operator, no webhook. Pod Security and our polic
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from support import builders, chart, policies
+from support.flips import OF_CONTAINERS, Spec, of_new_pods, parameters, put, token
 from support.policies import IMAGE, Policed
 from unjucks_operator.config import Config
 from unjucks_operator.tenant.desired import Scope
@@ -21,127 +22,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 SPACE = "tenant-acme"
 PODS = f"/api/v1/namespaces/{SPACE}/pods"
-Spec = dict[str, Any]
-Flip = tuple[str, Callable[[Spec], object], str, str]
-
-
-def security(**values: Any) -> Callable[[Spec], object]:
-    return lambda spec: spec["securityContext"].update(values)
-
-
-def put(**values: Any) -> Callable[[Spec], object]:
-    return lambda spec: spec.update(values)
-
-
-def volume(**source: Any) -> Callable[[Spec], object]:
-    return lambda spec: spec["volumes"].append({"name": "extra", **source})
-
-
-def token(spec: Spec) -> None:
-    volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]})(spec)
-
-
-# (name, what is flipped in the pod's specification, what the refusal names, lines of the isolation matrix)
-OF_PODS: list[Flip] = [
-    ("automount", put(automountServiceAccountToken=True), "spec.automountServiceAccountToken", ""),
-    ("automount-unset", lambda spec: spec.pop("automountServiceAccountToken"), "spec.automountServiceAccountToken", ""),
-    ("token", token, "spec.volumes[extra].projected.sources", ""),
-    (
-        "cluster-certificates",
-        volume(projected={"sources": [{"clusterTrustBundle": {"name": "x", "path": "ca"}}]}),
-        "spec.volumes[extra].projected.sources",
-        "",
-    ),
-    ("service-links", put(enableServiceLinks=True), "spec.enableServiceLinks", ""),
-    ("service-links-unset", lambda spec: spec.pop("enableServiceLinks"), "spec.enableServiceLinks", ""),
-    ("node", put(nodeName="node-1"), "spec.nodeName", ""),
-    ("host-aliases", put(hostAliases=[{"ip": "198.51.100.1", "hostnames": ["x"]}]), "spec.hostAliases", ""),
-    ("scheduler", put(schedulerName="mine"), "spec.schedulerName", ""),
-    ("runtime-class", put(runtimeClassName="mine"), "spec.runtimeClassName", ""),
-    ("priority", put(priorityClassName="system-cluster-critical"), "spec.priorityClassName", ""),
-    ("node-selector", put(nodeSelector={"kubernetes.io/hostname": "node-1"}), "spec.nodeSelector", ""),
-    ("toleration", put(tolerations=[{"key": "dedicated", "operator": "Exists"}]), "spec.tolerations[dedicated]", ""),
-    ("toleration-of-all", put(tolerations=[{"operator": "Exists"}]), "spec.tolerations[]", ""),
-    ("affinity", put(affinity={"nodeAffinity": {}}), "spec.affinity", ""),
-    ("devices", put(resourceClaims=[{"name": "gpu", "resourceClaimName": "gpu"}]), "spec.resourceClaims", ""),
-    ("image-volume", volume(image={"reference": f"{IMAGE}2:1"}), "spec.volumes[extra]", "T-image-prefix"),
-    ("csi", volume(csi={"driver": "x.example"}), "spec.volumes[extra]", "MTB-PL1-BC-HI-1-hostpath"),
-    # What Pod Security holds.
-    ("host-path", volume(hostPath={"path": "/"}), 'restricted volume type "hostPath"', "MTB-PL1-BC-HI-1-hostpath"),
-    ("nfs", volume(nfs={"server": "x", "path": "/"}), 'restricted volume type "nfs"', "MTB-PL1-BC-HI-1-hostpath"),
-    ("host-network", put(hostNetwork=True), "hostNetwork=true", "MTB-PL1-BC-HI-3"),
-    ("host-pid", put(hostPID=True), "hostPID=true", "MTB-PL1-BC-HI-4"),
-    ("host-ipc", put(hostIPC=True), "hostIPC=true", "MTB-PL1-BC-HI-5"),
-    ("root", security(runAsUser=0), "runAsUser=0", "MTB-PL1-BC-CPI-4"),
-    ("may-be-root", security(runAsNonRoot=False), "runAsNonRoot != true", "MTB-PL1-BC-CPI-4"),
-    ("seccomp", security(seccompProfile={"type": "Unconfined"}), 'seccompProfile.type to "Unconfined"', "MTB-PL1-BC-CPI-6"),
-    ("sysctl", security(sysctls=[{"name": "kernel.msgmax", "value": "1"}]), "kernel.msgmax", "MTB-PL1-BC-CPI-6"),
-    (
-        "windows-host-process",
-        security(windowsOptions={"hostProcess": True}),
-        "hostProcess",
-        "MTB-PL1-BC-CPI-5",
-    ),
-]  # fmt: skip
-
-CAPABILITIES = ("NET_RAW", "SETPCAP", "SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "DAC_OVERRIDE", "CHOWN")
-
-
-def context(**values: Any) -> Callable[[Spec], object]:
-    return lambda container: container["securityContext"].update(values)
-
-
-# (name, what is flipped in one container, what the refusal names: {} is its kind and name, lines of the matrix)
-OF_CONTAINERS: list[Flip] = [
-    ("writable", context(readOnlyRootFilesystem=False), "spec.{}.securityContext.readOnlyRootFilesystem", ""),
-    (
-        "writable-unset",
-        lambda it: it["securityContext"].pop("readOnlyRootFilesystem"),
-        "spec.{}.securityContext.readOnlyRootFilesystem",
-        "",
-    ),
-    ("image", put(image="registry.example/other/tool:1"), "spec.{}.image", "T-image-prefix"),
-    ("image-longer-name", put(image=f"{IMAGE}2:1"), "spec.{}.image", "T-image-prefix"),
-    ("image-shorter-name", put(image="registry.example/acme:1"), "spec.{}.image", "T-image-prefix"),
-    ("image-port-trick", put(image=f"{IMAGE}:5000/evil/tool"), "spec.{}.image", "T-image-prefix"),
-    ("image-elsewhere", put(image=f"evil.example/{IMAGE}:1"), "spec.{}.image", "T-image-prefix"),
-    ("never-pulled", put(imagePullPolicy="Never"), "spec.{}.imagePullPolicy", "MTB-PL1-CC-DI-1"),
-    ("privileged", context(privileged=True, allowPrivilegeEscalation=True), "securityContext.privileged=true", "MTB-PL1-BC-CPI-5"),
-    ("escalation", context(allowPrivilegeEscalation=True), "allowPrivilegeEscalation", "MTB-PL1-BC-CPI-6"),
-    ("proc-mount", context(procMount="Unmasked"), "procMount", "MTB-PL1-BC-CPI-6"),
-    ("container-root", context(runAsUser=0), "runAsUser=0", "MTB-PL1-BC-CPI-4"),
-    ("container-may-be-root", context(runAsNonRoot=False), "runAsNonRoot != true", "MTB-PL1-BC-CPI-4"),
-    ("capabilities-kept", context(capabilities={}), "capabilities.drop", "MTB-PL1-BC-CPI-3"),
-    *(
-        (f"capability-{name}", context(capabilities={"drop": ["ALL"], "add": [name]}), name, "MTB-PL1-BC-CPI-3")
-        for name in CAPABILITIES
-    ),
-]  # fmt: skip
-OF_LASTING_CONTAINERS: list[Flip] = [
-    ("host-port", put(ports=[{"containerPort": 8086, "hostPort": 8086}]), "hostPort", "MTB-PL1-BC-HI-3"),
-]
-
-
-def marks_of(ids: str) -> list[pytest.MarkDecorator]:
-    """The marker of the isolation matrix, if there are ids."""
-    return [pytest.mark.isolation(*ids.split())] if ids else []
-
-
-def cases() -> Iterator[Any]:
-    """(flip of a whole pod, text) for every flip, in every kind of container that a new pod has."""
-
-    def case(name: str, flip: Callable[[Spec], object], text: str, ids: str) -> Any:
-        return pytest.param(flip, text, id=name, marks=marks_of(ids))
-
-    for name, flip, text, ids in OF_PODS:
-        yield case(name, flip, text, ids)
-    for kind, called in (("containers", "main"), ("initContainers", "first")):
-        for name, flip, text, ids in (*OF_CONTAINERS, *OF_LASTING_CONTAINERS):
-
-            def in_container(spec: Spec, kind: str = kind, flip: Callable[[Spec], object] = flip) -> None:
-                flip(spec[kind][0])
-
-            yield case(f"{name}-{kind}", in_container, text.format(f"{kind}[{called}]"), ids)
 
 
 def pod_with(flip: Callable[[Spec], object] | None = None) -> Spec:
@@ -157,7 +37,7 @@ def good_pod(policed: Policed) -> Spec:
     return policed.post(PODS, pod_with(), dry=False).require()
 
 
-@pytest.mark.parametrize(("flip", "text"), list(cases()))
+@pytest.mark.parametrize(("flip", "text"), parameters(of_new_pods()))
 def test_one_flipped_field_is_named(
     policed: Policed, good_pod: Spec, flip: Callable[[Spec], object], text: str
 ) -> None:
@@ -205,13 +85,10 @@ def test_without_a_limit_range_every_container_needs_a_limit_of_local_storage(po
     assert "ephemeral-storage" in limits
 
 
-@pytest.mark.parametrize(
-    ("flip", "text"),
-    [
-        pytest.param(flip, text.format("ephemeralContainers[look]"), id=name, marks=marks_of(ids))
-        for name, flip, text, ids in OF_CONTAINERS
-    ],
-)  # fmt: skip
+EPHEMERAL = [(name, flip, text.format("ephemeralContainers[look]"), ids) for name, flip, text, ids in OF_CONTAINERS]
+
+
+@pytest.mark.parametrize(("flip", "text"), parameters(EPHEMERAL))
 def test_containers_that_are_added_later_keep_the_rules(
     policed: Policed, good_pod: Spec, flip: Callable[[Spec], object], text: str
 ) -> None:
@@ -313,10 +190,9 @@ def test_no_flip_gets_a_pod_through_a_controller(policed: Policed) -> None:
     space = "tenant-acme2"
     template = policies.compliant_pod(space)["spec"]
     wanted = {"good": template}
-    for number, case in enumerate(cases()):
-        flip, _ = case.values
+    for number, (called, flip, _, _) in enumerate(of_new_pods()):
         flip(spec := copy.deepcopy(template))
-        wanted[f"flip-{number}-{case.id}".lower().replace("_", "-")[:55]] = spec
+        wanted[f"flip-{number}-{called}".lower().replace("_", "-")[:55]] = spec
     items = []
     for name, spec in wanted.items():
         labels = {"app": name}
