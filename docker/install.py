@@ -25,7 +25,7 @@ UNUSED = ("kubernetes/aio",)
 CONTENT = {
     "operator": ({"unjucks_api", "unjucks_operator"}, "unjucks-operator"),
     "renderer": ({"unjucks_api", "unjucks_engine", "unjucks_runtime"}, "unjucks-renderer"),
-    "webhooks": ({"unjucks_api", "unjucks_engine", "unjucks_webhooks"}, "unjucks-webhooks"),
+    "webhooks": ({"unjucks_api", "unjucks_engine", "unjucks_runtime", "unjucks_webhooks"}, "unjucks-webhooks"),
     "courier": ({"unjucks_api", "unjucks_runtime"}, "unjucks-courier"),
 }
 

@@ -47,6 +47,7 @@ class ApprovalStore:
         self._kube = kube
         self._namespace = namespace
         self._now = now
+        self._turns = asyncio.Lock()
         self._jitter = random.Random()  # noqa: S311  spreads retries, no secret
 
     async def use(self, user: str, code: str, note: Mapping[str, Any]) -> tuple[Decision, bytes]:
@@ -121,7 +122,14 @@ class ApprovalStore:
     # --- inside -----------------------------------------------------------------------------------------------------------
 
     async def _change(self, step: Callable[[dict[str, bytes]], _T]) -> tuple[_T, dict[str, bytes]]:
-        """Apply ``step`` to the content and store it if that changed it; again from the start when somebody was faster."""
+        """Apply ``step`` to the content and store it if that changed it; again from the start when somebody was faster.
+
+        Within this process everybody waits for the turn, so that only other replicas can be faster.
+        """
+        async with self._turns:
+            return await self._compare_and_set(step)
+
+    async def _compare_and_set(self, step: Callable[[dict[str, bytes]], _T]) -> tuple[_T, dict[str, bytes]]:
         for attempt in range(_TRIES):
             secret = await self._kube.get_secret(self._namespace, names.APPROVALS_SECRET)
             before = self._content(secret)
