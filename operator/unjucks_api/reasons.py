@@ -38,6 +38,7 @@ class Reason(StrEnum):
     REGION_NOT_SERVED = "RegionNotServed"
     POLICY_NOT_ENFORCED = "PolicyNotEnforced"  # forbidden packets get through
     POLICY_UNVERIFIED = "PolicyUnverified"
+    NETWORK_RULE_REFUSED = "NetworkRuleRefused"
     CLUSTER_RANGES_UNKNOWN = "ClusterRangesUnknown"
     RENDERER_STARTING = "RendererStarting"
     SCALED_TO_ZERO = "ScaledToZero"

@@ -120,7 +120,7 @@ def _refuse_namespace(
         f"namespace {namespace} is neither this tenant's nor one that the platform allows here; remove the rule, or ask the "
         "platform's administrators for it"
     )
-    return Refusal(path, Reason.NOT_PERMITTED, text)
+    return Refusal(path, Reason.NETWORK_RULE_REFUSED, text)
 
 
 def _destination(scope: Scope, view: NetworkView, path: str, rule: EgressRule) -> Manifest | Refusal:
@@ -134,5 +134,5 @@ def _destination(scope: Scope, view: NetworkView, path: str, rule: EgressRule) -
     closed = carve(destination, view.ranges.closed)
     if not isinstance(closed, tuple):
         text = f"{destination} lies in {closed}, which is the cluster's own or never open to tenants; name addresses outside of it"
-        return Refusal(path, Reason.NOT_PERMITTED, text)
+        return Refusal(path, Reason.NETWORK_RULE_REFUSED, text)
     return cidr_peer(destination, closed)

@@ -122,11 +122,11 @@ async def test_refused_rules_are_named_and_closed_and_the_others_work(site: Site
     }
     await site.apply(tenant_manifest("greedy", network=rules))
     found = await until(site, "greedy", ConditionType.NETWORK_RULES_READY, "False")
-    assert found["reason"] == "NotPermitted"
+    assert found["reason"] == "NetworkRuleRefused"
     assert "spec.network.ingressFrom[0]: namespace tenant-open is neither" in found["message"]
     assert "spec.network.egressTo[0]: 10.244.3.0/24 lies in 10.244.0.0/16" in found["message"]
     ready = await condition(site, "greedy", ConditionType.READY)
-    assert (ready["status"], ready["reason"]) == ("False", "NotPermitted")
+    assert (ready["status"], ready["reason"]) == ("False", "NetworkRuleRefused")
     # What has nothing to do with it is in place.
     assert (await condition(site, "greedy", ConditionType.ACCESS_READY))["status"] == "True"
     written = await policies(site, "tenant-greedy")

@@ -63,7 +63,7 @@ def test_a_rule_may_name_own_namespaces_and_those_the_platform_allows(network: d
     assert len(found.ingress) + len(found.egress) == int(granted)
     condition = rules_condition(scope(network), VIEW)
     assert condition.status == str(granted)
-    assert condition.reason == ("Reconciled" if granted else "NotPermitted")
+    assert condition.reason == ("Reconciled" if granted else "NetworkRuleRefused")
     if not granted:
         kind = next(iter(network))
         assert condition.message.startswith(
