@@ -58,6 +58,7 @@ class NetworkProbe:
         self._namespace = config.platform_namespace
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._asked = ""
         self._handled = ""
         self._facts: dict[str, str] = {}
         self.state: Enforcement = NEVER_TRIED if config.network.probe.enabled else OFF
@@ -69,6 +70,8 @@ class NetworkProbe:
         kept = await self._api.get(CONFIG_MAP, names.PROBE, self._namespace)
         data: Mapping[str, str] = (kept or {}).get("data") or {}
         self._handled = data.get("requested", "")
+        if self._asked == self._handled:
+            self._wanted.clear()  # heard of before it was known that the last operator had done it
         self.state = load(data, self._clock.wall(), self._patience)
         self._task = asyncio.create_task(self._run(), name="network probe")
 
@@ -86,9 +89,8 @@ class NetworkProbe:
             or (child.namespace, child.name) != (self._namespace, names.PROBE)
         ):
             return
-        asked = child.annotations.get(names.ANNOTATION_REQUESTED_AT, "")
-        if asked and asked != self._handled:
-            self._handled = asked
+        self._asked = child.annotations.get(names.ANNOTATION_REQUESTED_AT, "")
+        if self._asked and self._asked != self._handled:
             self._wanted.set()
 
     @property
@@ -104,6 +106,7 @@ class NetworkProbe:
         retry = _FIRST_RETRY
         while True:
             await self._rest(pause)
+            self._handled = self._asked
             latest = await self._once()
             await self._conclude(latest)
             if latest.verdict is Verdict.UNKNOWN:

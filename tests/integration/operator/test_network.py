@@ -183,7 +183,7 @@ class ProbeKubelet:
             for pod in pods:
                 await self._sync(pod)
             for uid in self.programs.keys() - {pod["metadata"]["uid"] for pod in pods}:
-                self.programs.pop(uid).kill()
+                _end(self.programs.pop(uid))
             await asyncio.sleep(0.05)
 
     async def _sync(self, pod: dict[str, Any]) -> None:
@@ -226,10 +226,14 @@ class ProbeKubelet:
     def stop(self) -> None:
         """End the programs and the namespace."""
         for program in self.programs.values():
-            program.kill()
-            program.wait()
+            _end(program)
         self.holder.kill()
         self.holder.communicate()
+
+
+def _end(program: "subprocess.Popen[str]") -> None:
+    program.kill()
+    program.wait()
 
 
 @asynccontextmanager
