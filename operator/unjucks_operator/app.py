@@ -52,6 +52,8 @@ from unjucks_operator.housekeeping import Housekeeper
 from unjucks_operator.job.execute import Execution
 from unjucks_operator.job.plan import Run
 from unjucks_operator.job.reconcile import JobReconciler
+from unjucks_operator.job.room import HourlyRoom
+from unjucks_operator.job.waiting import WaitingTeller
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.child import Child
 from unjucks_operator.kube.children import ChildWriter
@@ -95,6 +97,7 @@ from unjucks_operator.tenant.desired.quota import concurrent_jobs
 from unjucks_operator.tenant.desired.renderer import build_isolated_pod
 from unjucks_operator.tenant.facts import NetworkView
 from unjucks_operator.tenant.reconcile import TenantReconciler
+from unjucks_operator.tenant.usage import UsageBoard
 from unjucks_operator.triggers import Triggers
 
 _log = logging.getLogger(__name__)
@@ -288,6 +291,19 @@ class App:
             api=self.api, children=self.writer, tenants=self.gate, cache=self.cache_users, issue=self.platform.issue
         )
         self.database_usage = DatabaseUsage(self.homes.router)
+        self.room = HourlyRoom(self.database_usage.starts, now)
+        self.tenants.subscribe(lambda _key, before, after: self._on_tenant_gone(before) if after is None else None)
+        self.usage = UsageBoard(
+            tenants=self.tenants,
+            quotas=self.stores[RESOURCE_QUOTA],
+            tenant_queue=self.tenant_queue,
+            last_hour=self.room.last_hour,
+            database_bytes=self._database_bytes,
+            interval=config.sweep.usage,
+            clock=self.clock,
+            rng=self.rng,
+            now=now,
+        )
         self.tenant = TenantReconciler(
             api=self.api,
             store=self.tenants,
@@ -300,6 +316,7 @@ class App:
             config=config,
             authority_serial=self.platform.authority_serial,
             approved=self.admission.approved,
+            usage=self.usage.of,
             cache_available=self.cache_users.available,
             network=lambda: NetworkView(self.discovery.ranges, self.network_probe.state),
             now=now,
@@ -332,6 +349,7 @@ class App:
                 config=config,
                 holder=self.identity,
             ),
+            room=self.room,
             demand=self.demand,
             status=self.status,
             config=config,
@@ -352,6 +370,14 @@ class App:
             is_ours=lambda: self.status.storing,
         )
         self._deliver = self._on_child
+
+    def _on_tenant_gone(self, body: dict[str, Any] | None) -> None:
+        if body is not None:
+            self.room.forget(body["metadata"]["uid"])
+
+    async def _database_bytes(self, uid: str) -> int | None:
+        role = self.tenant.database_roles.get(uid)
+        return (await self.database_usage.size(role)).bytes if role is not None else None
 
     def _role_of(self, tenant: Tenant) -> str:
         """The tenant's database role. Raises Waiting until its database part is in place."""
@@ -508,6 +534,8 @@ class App:
             group.add(Piece(runner.start, self._stopper(runner)))
         add("workers", group)
         add("sweep", self._sweeper())
+        add("usage", self.usage)
+        add("waiting jobs", self._waiting_teller())
         add("cache watch", self._cache_watch())
         add("housekeeping", self._housekeeper())
 
@@ -566,6 +594,11 @@ class App:
         self.tenant.cache.known.clear()
         for key in self.tenants.keys():  # noqa: SIM118  a method of the store, not of a dict
             self.tenant_queue.add(key, Lane.RESYNC)
+
+    def _waiting_teller(self) -> WaitingTeller:
+        return WaitingTeller(
+            queue=self.job_queue, store=self.jobs, status=self.status, clock=self.clock, now=self.clock.wall
+        )
 
     def _stopper(self, runner: Runner[ObjectKey]) -> Callable[[], Coroutine[Any, Any, None]]:
         return lambda: runner.stop(self._drain())

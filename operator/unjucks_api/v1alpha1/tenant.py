@@ -355,7 +355,6 @@ class TenantUsage(Model):
     memory: Word = Field(default="", description="Memory that the tenant's pods reserve.")
     pods: Count | None = Field(default=None, description="Pods that exist and are not finished.")
     database_bytes: Bytes | None = Field(default=None, description="Size of what the tenant keeps in the database.")
-    cache_bytes: Bytes | None = Field(default=None, description="Size of what the tenant keeps in Redis.")
     refreshed_at: Time | None = Field(
         default=None, description="When these figures last changed by enough to be told; jobsActive is always as now."
     )

@@ -84,6 +84,10 @@ class Sweep:
     """Time between two sweeps over all roles, records and children, in seconds. Default 60. Each is a few set-based
     queries."""
 
+    usage: Positive = 60.0
+    """Time between two looks at what tenants use, in seconds. Default 60. Status is written only when a figure moved by a
+    quarter."""
+
     resync: Positive = 36000.0
     """Each object is reconciled once in this time even when nothing changed, in seconds, ± 20 %. Default 10 hours."""
 

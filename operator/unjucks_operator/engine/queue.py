@@ -312,6 +312,15 @@ class WorkQueue(Generic[K]):
         ring = self._rings[lane]
         return sum(len(keys) for home in (ring.turns, ring.parked) for keys in home.values())
 
+    def waiting(self) -> Iterator[tuple[K, float, bool]]:
+        """The keys that are ready and wait, for how many seconds, and whether only because their group is at its limit."""
+        now = self._clock.monotonic()
+        for ring in self._rings.values():
+            for home in (ring.turns, ring.parked):
+                for keys in home.values():
+                    for key in keys:
+                        yield key, now - self._ready[key].since, home is ring.parked
+
     def delayed(self) -> int:
         """Keys that wait for their time."""
         return len(self._delayed)

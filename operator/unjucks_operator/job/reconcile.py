@@ -39,6 +39,7 @@ from unjucks_operator.job.plan import (
     plan_at_rest,
     plan_job,
 )
+from unjucks_operator.job.room import HourlyRoom
 from unjucks_operator.job.status import (
     Place,
     Progress,
@@ -54,6 +55,7 @@ from unjucks_operator.renderers.client import RenderFailure
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.storage import TemplateStorage
+from unjucks_operator.tenant.desired.quota import jobs_per_hour
 
 ACTION = "RunJob"
 WAITS_FOR_USER = frozenset(
@@ -92,6 +94,7 @@ class JobReconciler:
         role_of: Callable[[Tenant], str],
         storage: TemplateStorage,
         execution: Execution,
+        room: HourlyRoom,
         demand: DemandBoard,
         status: StatusWriter,
         config: Config,
@@ -105,6 +108,7 @@ class JobReconciler:
         self._role_of = role_of
         self._storage = storage
         self._execution = execution
+        self._room = room
         self._demand = demand
         self._status = status
         self._config = config
@@ -181,9 +185,14 @@ class JobReconciler:
             case Stop() | Pause():
                 return await self._rest(key, job, body, decision)
             case Run() as run:
+                await self._room.enter(tenant.uid, role, key, run.key, self._hourly(tenant))
                 self._wanting[key] = tenant.uid
                 self._demand.want(tenant.uid, ("job", key))
                 return await self._run(key, job, body, run, RunPlace(tenant, role), progress)
+
+    def _hourly(self, tenant: Tenant) -> int:
+        asked = tenant.spec.quota.jobs.per_hour if tenant.spec.quota.jobs else None
+        return jobs_per_hour(self._config.tiers[tenant.spec.tier.value], asked)
 
     async def _rest(self, key: ObjectKey, job: GenerationJob, body: Manifest, decision: Stop | Pause) -> Result:
         if isinstance(decision, Stop):
@@ -311,6 +320,7 @@ class JobReconciler:
             event.set()
 
     def _release(self, key: ObjectKey) -> None:
+        self._room.leave(key)
         uid = self._wanting.pop(key, None)
         if uid is not None:
             self._demand.release(uid, ("job", key), self._now())

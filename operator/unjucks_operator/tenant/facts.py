@@ -129,6 +129,8 @@ class Observed:
     """Namespaces that are listed with ``adopt``, exist, and are not this tenant's (yet)."""
     quotas: Mapping[str, QuotaView] = field(default_factory=dict)
     """By namespace."""
+    usage: Mapping[str, object] = field(default_factory=dict)
+    """Figures for the status, as they were last worth telling."""
     network: NetworkView = NetworkView()
     planned_replicas: int | None = None
     """How many renderers this process asked for last; None when it has not yet, so that what stands is taken over."""

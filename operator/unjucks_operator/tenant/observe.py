@@ -41,6 +41,7 @@ def observe_tenant(
     cache: CacheView,
     network: NetworkView,
     candidates: Mapping[str, Candidate],
+    usage: Mapping[str, object],
     now: datetime,
 ) -> Observed:
     """The facts. ``certificate_signature`` is that of the renderer's Secret after our last write, None when we did not write it."""
@@ -72,6 +73,7 @@ def observe_tenant(
         cache=cache,
         network=replace(network, strangers=_strangers(scope, stores[NAMESPACE])),
         candidates=candidates,
+        usage=usage,
         quotas={
             child.namespace: view_of_quota(child)
             for child in stores[RESOURCE_QUOTA].indexed(uid)

@@ -6,6 +6,7 @@ Errors of single steps are written into status first and raised afterwards, so t
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from unjucks_api import approvals, names
 from unjucks_api.conditions import Condition, ConditionType, merge_conditions, paused_status
@@ -56,6 +57,7 @@ class TenantReconciler:
         demand: DemandBoard,
         breaker: DeletionBreaker,
         records: DatabaseUsage,
+        usage: Callable[[str, Mapping[str, Any]], Mapping[str, object]],
         config: Config,
         authority_serial: Callable[[], str],
         cache_available: bool,
@@ -71,6 +73,7 @@ class TenantReconciler:
         self._demand = demand
         self._breaker = breaker
         self._records = records
+        self._usage = usage
         self._config = config
         self._authority_serial = authority_serial
         self._approved = approved
@@ -242,6 +245,7 @@ class TenantReconciler:
             cache=self.cache.view(uid, self._cache_signature(scope)),
             network=self._network(),
             candidates=candidates or {},
+            usage=self._usage(uid, scope.tenant.status),
             now=self._now(),
         )
 

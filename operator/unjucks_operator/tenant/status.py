@@ -193,7 +193,7 @@ def tenant_facts(scope: Scope, observed: Observed, outcome: Outcome | None = Non
     facts: dict[str, Any] = {
         "namespaces": rows,
         "renderers": {"ready": renderer.ready, "desired": renderer.desired},
-        "usage": {"jobsActive": observed.demand.active},
+        "usage": {"jobsActive": observed.demand.active, **observed.usage},
         "summary": {
             "namespaces": f"{ready}/{len(rows)}",
             "renderers": f"{renderer.ready}/{renderer.desired}",

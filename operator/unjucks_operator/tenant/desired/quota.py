@@ -1,7 +1,7 @@
 """ResourceQuota and LimitRange of a tenant's namespaces. Pure; called by ``tenant.plan``.
 
 Kubernetes has no quota across namespaces, so the tenant's amount is divided between them: for every single entry, the sum is never
-more than the amount. What does not divide evenly goes to the first ones, so that the home, where renderers run, is never the poorest.
+more than the amount. What does not divide evenly goes to the first ones: the home, where renderers run, is never the poorest.
 """
 
 from decimal import Decimal
