@@ -117,6 +117,8 @@ class Dedicated:
         _, version = await self.template()
         if placement.database_state is DatabaseState.CREATING or placement.contents != version:
             await self._fill(placement)
+            if placement.home is Home.DEDICATED and placement.move is None:  # a tenant that begins here
+                await self.gate(placement, Home.DEDICATED, "open", expect=("away",), move=None)
             placement = await self._placements.change(
                 placement, database_state=DatabaseState.READY.value, contents=version
             )
