@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from e2e.cluster.provider import AnyCluster
 from e2e.install import NAMESPACE as PLATFORM
+from support import policies
 from support.netns import ADDRESS, DISTANT
 from unjucks_api import names
 
@@ -17,7 +18,10 @@ TENANTS: Final = ("amber", "birch", "cedar")
 PLAIN: Final = "plain"
 STAND_IN_RANGE: Final = "198.51.100.128/25"
 """Declared as the cluster's own: what an excluded range does to real packets, the metadata service's too, is shown with it."""
-VALUES: Final = {"network": {"clusterCidrs": [STAND_IN_RANGE], "ingressNamespaces": [PLAIN]}}
+VALUES: Final = {
+    "network": {"clusterCidrs": [STAND_IN_RANGE], "ingressNamespaces": [PLAIN]},
+    "policies": {"pods": {"images": [policies.IMAGE]}},
+}
 RULES: Final = {
     "ingressFrom": [{"namespace": PLAIN, "ports": [8080]}],
     "egressTo": [

@@ -56,17 +56,20 @@ def cluster_wide(plane: ApiAccess) -> set[tuple[str, str]]:
     }
 
 
-def assert_member(plane: ApiAccess, user: str, tenant: str, others: tuple[str, ...]) -> set[Right]:
-    """A member has rights in the own namespace, none that undoes isolation, and elsewhere what a stranger has; the own rights."""
+def assert_member(plane: ApiAccess, user: str, tenants: tuple[str, ...], others: tuple[str, ...]) -> set[Right]:
+    """A member of these tenants has nothing that undoes isolation, in ``others`` what a stranger has; rights in the first."""
     stranger = rights(plane, "a-stranger", "default")
     for namespace in others:
         foreign = rights(plane, user, namespace) - stranger
-        assert {right for right in foreign if right[3] != (tenant,)} == set(), (user, namespace)
-        # Reading the own Tenant is the one right that is bound to no namespace.
+        # Reading the own Tenants is the one right that is bound to no namespace.
+        assert {right for right in foreign if not set(right[3]) or set(right[3]) - set(tenants)} == set(), (
+            user,
+            namespace,
+        )
         assert {right[:3] for right in foreign} <= {
             ("unjucks.io", "tenants", verb) for verb in ("get", "list", "watch")
         }
-    own = rights(plane, user, f"tenant-{tenant}") - stranger
+    own = rights(plane, user, f"tenant-{tenants[0]}") - stranger
     wide = cluster_wide(plane) - {("unjucks.io", "tenants")}
     for group, resource, verb, _ in own:
         assert verb not in NEVER_VERBS, (user, resource, verb)

@@ -17,7 +17,7 @@ OTHERS = ("tenant-acme2", "kube-system", "default", "unjucks-system", "plain")
 @pytest.mark.isolation("MTB-PL1-CC-CPI-1", "MTB-PL1-CC-TI-1", "MTB-PL1-CC-TI-2", "MTB-PL2-CC-TI-1", "T-own-roles")
 @pytest.mark.parametrize("role", ["owner", "editor", "viewer"])
 def test_members_have_rights_in_their_own_namespace_only(policed: Policed, role: str) -> None:
-    own = assert_member(policed.plane, f"{role}@acme.example", "acme", OTHERS)
+    own = assert_member(policed.plane, f"{role}@acme.example", ("acme",), OTHERS)
     # The control: they do have rights, the listing works.
     assert ("unjucks.io", "generationjobs", "get", ()) in own
     assert (("unjucks.io", "generationjobs", "create", ()) in own) == (role != "viewer")
