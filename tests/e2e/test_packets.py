@@ -113,7 +113,7 @@ def test_the_written_policy_excludes_metadata_and_every_address_of_the_cluster(
 @pytest.fixture
 def liar(site: AnyCluster, cluster_images: dict[str, str]) -> Iterator[str]:
     """A namespace and a pod that carry whatever labels the platform's have."""
-    labels = {"kubernetes.io/metadata.name": PLATFORM, names.LABEL_TENANT: "birch", names.LABEL_PART_OF: names.PART_OF}
+    labels = {"kubernetes.io/metadata.name": PLATFORM, names.LABEL_PART_OF: names.PART_OF, "name": PLATFORM}
     manifest: dict[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LIAR, "labels": labels}}
     apply(site, manifest)
     operator = {names.LABEL_NAME: names.PART_OF, names.LABEL_COMPONENT: names.COMPONENT_OPERATOR}

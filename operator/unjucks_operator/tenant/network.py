@@ -5,7 +5,7 @@ refused is left out of the policies, so it stays closed, and is named in the con
 and ``tenant.status``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -19,6 +19,7 @@ from unjucks_operator.tenant.desired.network import build_egress, build_ingress,
 from unjucks_operator.tenant.facts import NetworkView
 
 _MOST_SHOWN = 3
+_NEEDS_SOMEBODY = frozenset({Reason.POLICY_NOT_ENFORCED, Reason.NETWORK_RULE_REFUSED, Reason.CLUSTER_RANGES_UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,16 @@ def isolated_condition(view: NetworkView) -> Condition:
         case Verdict.UNKNOWN:
             text = f"the policies exist; whether the network plugin enforces them is not known: {state.why}"
             return Condition(kind, "Unknown", Reason.POLICY_UNVERIFIED, text)
+
+
+def network_progress(parts: Iterable[Condition]) -> list[Condition]:
+    """What the two conditions mean for whoever waits: nothing more will happen by itself, or it may yet."""
+    for part in parts:
+        if part.status == "False" and part.reason in _NEEDS_SOMEBODY:
+            return [Condition(ConditionType.STALLED, "True", part.reason, part.message)]
+        if part.status == "Unknown" and part.reason is Reason.POLICY_UNVERIFIED:
+            return [Condition(ConditionType.RECONCILING, "True", part.reason, part.message)]
+    return []
 
 
 def _refuse_namespace(

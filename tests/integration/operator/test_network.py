@@ -128,7 +128,7 @@ async def test_refused_rules_are_named_and_closed_and_the_others_work(site: Site
     ready = await condition(site, "greedy", ConditionType.READY)
     assert (ready["status"], ready["reason"]) == ("False", "NetworkRuleRefused")
     # What has nothing to do with it is in place.
-    assert (await condition(site, "greedy", ConditionType.ACCESS_READY))["status"] == "True"
+    await until(site, "greedy", ConditionType.ACCESS_READY, "True")
     written = await policies(site, "tenant-greedy")
     assert len(written[names.POLICY_INGRESS]["ingress"]) == 1
     assert written[names.POLICY_EGRESS]["egress"][0]["to"] == [{"ipBlock": {"cidr": "198.51.100.0/24"}}]

@@ -9,11 +9,18 @@ import pytest
 from support.builders import tenant
 from unjucks_api import names
 from unjucks_operator.config import Config
+from unjucks_operator.network.enforcement import OFF, judge
 from unjucks_operator.network.ranges import cluster_ranges
 from unjucks_operator.planning import Apply, Delete, Plan, manifest_key
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import ChildView, NetworkView, Observed
-from unjucks_operator.tenant.network import build_allowances, grant, rules_condition
+from unjucks_operator.tenant.network import (
+    build_allowances,
+    grant,
+    isolated_condition,
+    network_progress,
+    rules_condition,
+)
 from unjucks_operator.tenant.plan import plan_tenant
 from unjucks_operator.tenant.teardown import plan_teardown
 
@@ -176,6 +183,20 @@ def test_the_condition_names_the_first_three_and_counts_the_rest() -> None:
     assert message.count("spec.network.egressTo[") == 3
     assert "and 2 more" in message
     assert message.endswith("What is refused stays closed")
+
+
+def test_whoever_waits_is_told_whether_waiting_helps() -> None:
+    refused = [rules_condition(scope(egress("tenant-birch")), VIEW)]
+    (stalled,) = network_progress(refused)
+    assert (stalled.type, stalled.status, stalled.reason) == ("Stalled", "True", "NetworkRuleRefused")
+    (pending,) = network_progress([isolated_condition(NetworkView())])
+    assert (pending.type, pending.status, pending.reason) == ("Reconciling", "True", "PolicyUnverified")
+    open_ = judge({"allowed": True, "ingress": True, "egress": False}, NOW)
+    (failed,) = network_progress([isolated_condition(NetworkView(enforcement=open_))])
+    assert (failed.type, failed.reason) == ("Stalled", "PolicyNotEnforced")
+    assert (
+        network_progress([rules_condition(scope(RULES), VIEW), isolated_condition(NetworkView(enforcement=OFF))]) == []
+    )
 
 
 def test_dns_is_one_namespace_and_one_set_of_pods_at_one_port() -> None:
