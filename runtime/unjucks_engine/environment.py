@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from unjucks_engine import helpers, nodes, ops
 from unjucks_engine.codegen import Generator
 from unjucks_engine.compat import slice_of
+from unjucks_engine.direct import Hot, Unit, Unsupported, run
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound
 from unjucks_engine.filters_data import FILTERS, paid
 from unjucks_engine.lexer import Lexer, Tags
@@ -72,6 +73,12 @@ def _paid_filters(profile: Profile) -> dict[str, Any]:
     return {name: paid(function) for name, function in profile_filters(profile).items()}
 
 
+#: How often a template has to be asked for again before it is compiled.
+_COMPILED_FROM = 2
+#: How environments run templates; tests set it.
+DEFAULT_WAYS: Literal["auto", "code"] = "auto"
+
+
 class Environment:
     """Templates by name, and how they are read.
 
@@ -115,6 +122,8 @@ class Environment:
         self.globals: dict[str, Any] = {**GLOBALS, **profile_globals(filters_profile)}
         if jinja_compat:
             self.globals.update({"True": True, "False": False, "None": None})
+        #: ``auto``: closures first, generated code for what is used again. ``code``: generated code only (for tests).
+        self.ways: Literal["auto", "code"] = DEFAULT_WAYS
         self._compiled: dict[str, Template] = {}
         self._places: dict[str, tuple[str | None, list[int], Lexer]] = {}
 
@@ -165,6 +174,10 @@ class Environment:
             if source is None:
                 return None
             found = self._compiled[name] = self.compile(source, name)
+        elif found.make is not None:
+            found.uses += 1
+            if found.uses >= _COMPILED_FROM:
+                found.compile()
         return found
 
     def resolve(self, name: str, parent: str | None) -> str:
@@ -209,6 +222,16 @@ class Environment:
 
     def _compile(self, source: str, name: str | None) -> Template:
         root, parser = parse(source, self.tags, self.trim_blocks, self.lstrip_blocks, self.limits, self.jinja_compat)
+        if self.ways != "code":
+            try:
+                unit = Unit(self, name, parser.lexer, root, parser.has_blocks)
+                unit.template = Template(name or "", unit.root, unit.blocks, lambda: self._generate(root, parser, name))
+                return unit.template
+            except (Unsupported, TemplateError, RecursionError):
+                pass  # the code generator can do it, or says what is wrong
+        return Template(name or "", *self._generate(root, parser, name))
+
+    def _generate(self, root: Any, parser: Parser, name: str | None) -> tuple[Any, dict[str, Any]]:
         space = self._execute(root, parser, name, False)
         blocks = space["BLOCKS"]
         space["BLOCK"] = blocks
@@ -222,7 +245,7 @@ class Environment:
             return slow[function]
 
         space["slow"] = slow_function
-        return Template(name or "", space["root"], blocks)
+        return space["root"], blocks
 
     def _execute(self, root: Any, parser: Parser, name: str | None, frames: bool) -> dict[str, Any]:
         lexer = parser.lexer
@@ -246,14 +269,26 @@ class Environment:
             template = load(*args)
             data = dict(context or {})
             out: list[str] | None = None
-            if not template.changes and plain(data, self.limits):
+            direct = True
+            while out is None:
                 try:
-                    out = self._attempt(template, data, False)
-                except NeedCopy:
-                    template.changes = True
-            if out is None:
-                # From here on there is nothing left to copy: NeedCopy would be a mistake of ours.
-                out = self._attempt(template, Importer(self.limits).object(data), True)
+                    if not template.changes and plain(data, self.limits):
+                        try:
+                            out = self._attempt(template, data, False, direct)
+                        except NeedCopy:
+                            template.changes = True
+                    if out is None:
+                        # From here on there is nothing left to copy: NeedCopy would be a mistake of ours.
+                        out = self._attempt(template, Importer(self.limits).object(data), True, direct)
+                except (Hot, RecursionError) as error:
+                    # Long work is for generated code, and closures nest more deeply than that.
+                    if not direct:
+                        if isinstance(error, RecursionError):
+                            raise
+                        raise LimitExceeded("nesting", "the template is nested too deeply to be compiled") from None
+                    direct = False
+                    for item in (template, *list(self._compiled.values())):
+                        item.compile()
             size = sum(map(len, out))
             if size > self.limits.output:
                 raise LimitExceeded("output", f"the output has {size} characters")
@@ -262,9 +297,9 @@ class Environment:
             failure = self._failure(error)
             raise failure from failure.__cause__
 
-    def _attempt(self, template: Template, data: dict[str, Any], copied: bool) -> list[str]:
+    def _attempt(self, template: Template, data: dict[str, Any], copied: bool, direct: bool) -> list[str]:
         """One run of a template. Without a copy of the data it ends with ``NeedCopy`` before it would change any."""
-        rt = Render(self)
+        rt = Render(self, direct)
         rt.copied = copied
         out: list[str] = []
         template.root(rt, Context({**self.globals, **data}, template.blocks), Frame(None, False, True), out)
@@ -296,7 +331,14 @@ class Environment:
             return error
         found_name = ""
         while traceback is not None:
-            found = self._places.get(traceback.tb_frame.f_code.co_filename)
+            frame = traceback.tb_frame
+            if frame.f_code is run.__code__:
+                unit = frame.f_locals["unit"]
+                if not error.template or error.template == (unit.name or ""):
+                    line, column = unit.lexer.place(frame.f_locals["pos"])
+                    error.line, error.column = line + 1, column + 1
+                    found_name = unit.name or ""
+            found = self._places.get(frame.f_code.co_filename)
             if found is not None and not (error.template and error.template != (found[0] or "")):
                 name, lines, lexer = found
                 number = traceback.tb_lineno - 1

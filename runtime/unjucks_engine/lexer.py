@@ -100,6 +100,7 @@ class Lexer:
         match = self._code.match(self.source, start)
         assert match is not None
         kind = match.lastgroup
+        assert kind is not None
         text = match[kind]
         self.pos = match.end()
         start = match.start(kind)

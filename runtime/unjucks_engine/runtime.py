@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from unjucks_engine.environment import Environment
 
 _CLOCK_EVERY = 20_000
+#: Steps after which a render that began with closures goes on with generated code.
+_WARM = 15_000
 
 
 class Frame:
@@ -105,33 +107,75 @@ class Context:
 
 
 class Template:
-    """Compiled code of one source. ``root(rt, context, frame, out)`` appends text to ``out``."""
+    """One source, ready to run. ``root(rt, context, frame, out)`` appends text to ``out``; ``blocks`` has a function for each.
 
-    __slots__ = ("blocks", "changes", "name", "root")
+    It may start as closures (``direct``); ``compile`` then puts generated code in their place.
+    """
 
-    def __init__(self, name: str, root: Callable[..., None], blocks: dict[str, Callable[..., None]]) -> None:
+    __slots__ = ("blocks", "changes", "make", "name", "root", "uses")
+
+    def __init__(
+        self,
+        name: str,
+        root: Callable[..., None],
+        blocks: dict[str, Callable[..., None]],
+        make: Callable[[], tuple[Callable[..., None], dict[str, Callable[..., None]]]] | None = None,
+    ) -> None:
         self.name = name
         self.root = root
         self.blocks = blocks
+        #: Makes the generated code, as long as there is none.
+        self.make = make
+        #: How often it was asked for, until it is compiled.
+        self.uses = 0
         #: Whether a run was seen to change its data (or to need it looked through), so that it gets a copy from the start.
         self.changes = False
+
+    def compile(self) -> None:
+        """From now on generated code runs."""
+        make, self.make = self.make, None
+        if make is not None:
+            try:
+                self.root, self.blocks = make()
+            except (LimitExceeded, RecursionError, MemoryError):
+                pass  # too much for CPython's compiler; closures can still run it
 
 
 class Render:
     """One render: what is left of its budgets, and the environment it belongs to."""
 
     __slots__ = (
-        "_check_at", "_deadline", "_includes", "_left", "_random", "_scratch", "_text",
-        "autoescape", "compat", "copied", "depth", "emit",
+        "_check_at",
+        "_deadline",
+        "_includes",
+        "_left",
+        "_random",
+        "_scratch",
+        "_text",
+        "_warm_at",
+        "autoescape",
+        "compat",
+        "copied",
+        "depth",
+        "direct",
+        "emit",
         "env",
-        "filters", "joining", "limits", "matches", "tests", "undefined",
+        "filters",
+        "joining",
+        "limits",
+        "matches",
+        "tests",
+        "undefined",
     )  # fmt: skip
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, direct: bool) -> None:
         self.env = env
         limits: Limits = env.limits
         self.limits = limits
         self._left = limits.work
+        #: Whether templates may run as closures, and the work that is left when that is no longer sensible.
+        self.direct = direct
+        self._warm_at = limits.work - _WARM if direct else -1
         self._check_at = max(0, limits.work - _CLOCK_EVERY)
         self._scratch = limits.scratch
         #: Characters that may be written to buffers, those included that are thrown away or become part of a text.
@@ -219,6 +263,10 @@ class Render:
 
             self._random = random.Random(self.env.seed)  # noqa: S311 - reproducible on purpose, not a secret
         return self._random
+
+    def warm(self) -> bool:
+        """Whether so much was done that generated code should do the rest."""
+        return self._left < self._warm_at
 
     # -- text --------------------------------------------------------------------------------------------------------
 
@@ -394,6 +442,8 @@ class Render:
         if found is None and not missing:
             raise TemplateNotFound(f"template not found: {name}", prefix="Error: ")
         self.work(20)
+        if not self.direct and found is not None:
+            found.compile()
         return found
 
     def enter(self) -> None:

@@ -131,7 +131,7 @@ class Survey:
             return count + len(rights) - 1, use, names
         if kind is nodes.If or kind is nodes.IfAsync:
             # So do chains of `elif`.
-            pieces = []
+            pieces: list[Any] = []
             links = 0
             while isinstance(node, nodes.If):
                 pieces += (node.cond, node.body)
@@ -141,7 +141,7 @@ class Survey:
             return count + links - 1, use, names
         special = _SPECIAL.get(kind)
         if special is not None:
-            return special(self, node, part)
+            return special(self, node, part)  # type: ignore[no-any-return]
         return self._fields([getattr(node, name) for name in kind.fields], part)
 
     def _fields(self, children: Any, part: Part) -> Facts:
