@@ -54,6 +54,7 @@ def test_an_isolated_job_runs_in_a_pod_of_its_own(site: AnyCluster) -> None:
     assert [pod for pod in left if not pod["metadata"].get("deletionTimestamp")] == []
 
 
+@pytest.mark.isolation("T-operator-down", state="down")
 def test_isolation_holds_while_the_operator_is_stopped(
     site: AnyCluster, cluster_images: dict[str, str], operator_stopped: None
 ) -> None:
@@ -86,6 +87,7 @@ def test_isolation_holds_while_the_operator_is_stopped(
     assert "exceeded quota: unjucks-quota" in message
 
 
+@pytest.mark.isolation("T-net-internet", state="up")
 def test_a_renderer_holds_no_token_and_reaches_nothing(site: AnyCluster, outside: Internet) -> None:
     pods = get(site, "pods", "-n", space("birch"), "-l", "app.kubernetes.io/component=renderer")["items"]
     running = [pod for pod in pods if pod["status"].get("phase") == "Running"]
@@ -117,6 +119,7 @@ def test_a_viewer_cannot_create_a_job(site: AnyCluster) -> None:
     assert not may("ada@acme.example", "create", "networkpolicies.networking.k8s.io", space("amber"))
 
 
+@pytest.mark.isolation("T-rls-write", state="up")
 def test_a_tenants_database_role_sees_only_its_own_rows(site: AnyCluster) -> None:
     roles = {name: get(site, "tenant", name)["status"]["database"]["role"] for name in PAIR}
 

@@ -165,6 +165,7 @@ async def test_reaper_reaches_only_retired_tenants(two: Two) -> None:
             await connection.execute("UPDATE unjucks.artifact SET size = 0")
 
 
+@pytest.mark.isolation("T-rls-write")
 async def test_direct_login_reads_and_changes_only_its_own_rows(two: Two) -> None:
     async with two.direct() as connection:
         await own_rows_only(connection, two.uid_a)
@@ -253,6 +254,7 @@ FOREIGN_WRITES = {
 }  # fmt: skip
 
 
+@pytest.mark.isolation("T-rls-write", "T-reset-role", "T-shadow-operator", "T-role-hijack")
 async def test_direct_login_cannot_do_what_only_others_may(two: Two) -> None:
     """Each attempt is refused by the server, and afterwards nothing of tenant B has changed."""
     values = {
@@ -303,6 +305,7 @@ async def snapshot(admin: "asyncpg.Connection[asyncpg.Record]") -> dict[str, lis
     return found
 
 
+@pytest.mark.isolation("T-rls-guc", "T-reset-role")
 async def test_tricks_with_settings_and_roles_show_nothing_of_others(two: Two) -> None:
     """What a tenant's SQL may do, but which must not widen what it sees."""
     async with two.direct() as connection:
@@ -341,6 +344,7 @@ async def test_tricks_with_settings_and_roles_show_nothing_of_others(two: Two) -
         assert copied.decode().split() == [two.uid_a]
 
 
+@pytest.mark.isolation("T-rls-leaky-operator")
 async def test_conditions_that_raise_never_run_on_rows_of_others(two: Two) -> None:
     """A leaky function or operator in the condition must come after the policy: B's row would make the division fail."""
     async with two.direct() as connection:
@@ -368,6 +372,7 @@ async def test_conditions_that_raise_never_run_on_rows_of_others(two: Two) -> No
         )
 
 
+@pytest.mark.isolation("T-rls-prepared-role-switch")
 async def test_a_prepared_statement_follows_the_role_of_the_moment(two: Two) -> None:
     """One session of the service, one prepared statement, both roles: the plan must not keep the first one's rows."""
     connection = await asyncpg.connect(two.ready.dsn)
@@ -383,6 +388,7 @@ async def test_a_prepared_statement_follows_the_role_of_the_moment(two: Two) -> 
         await connection.close()
 
 
+@pytest.mark.isolation("T-reset-role")
 async def test_nothing_of_a_transaction_survives_in_the_session(two: Two) -> None:
     """The one connection of this pool serves A, fails as A, is cancelled as A, and then shows the service nothing of A."""
     settings = type(two.database.settings)(max_connections=1)
@@ -419,6 +425,7 @@ async def test_nothing_of_a_transaction_survives_in_the_session(two: Two) -> Non
             )  # the cancelled session was thrown away
 
 
+@pytest.mark.isolation("T-sql-fuzz-names")
 async def test_role_names_from_elsewhere_never_reach_the_server(two: Two) -> None:
     for name in (
         two.ready.login,

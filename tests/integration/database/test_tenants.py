@@ -157,6 +157,7 @@ async def test_ensure_retire_and_drop_of_the_same_tenants_at_once(unjucks_databa
     assert {(state.state, state.healthy) for state in states.values()} == {(TenantState.DROPPED, True)}
 
 
+@pytest.mark.isolation("T-sql-fuzz-names")
 async def test_names_that_no_tenant_can_have_are_refused(database: Database) -> None:
     tenants = Tenants(database)
     before = await tenants.sweep()
@@ -169,6 +170,7 @@ async def test_names_that_no_tenant_can_have_are_refused(database: Database) -> 
     assert await tenants.sweep() == before
 
 
+@pytest.mark.isolation("T-role-hijack")
 async def test_a_role_that_is_somebody_elses_is_never_taken_over(
     unjucks_database: ReadyDatabase, database: Database
 ) -> None:

@@ -149,6 +149,7 @@ async def secret_files(site: Site, name: str) -> dict[str, str]:
     return data
 
 
+@pytest.mark.isolation("T-precreated-child", state="up")
 async def test_somebody_elses_secret_is_left_alone(site: Site, operator: OperatorProcess) -> None:
     theirs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "theirs", "namespace": NS}}
     await site.apply(theirs | {"stringData": {"key": "value"}})
@@ -257,6 +258,7 @@ async def test_a_run_that_takes_too_long_ends_at_its_timeout(site: Site, operato
     assert "within 2 s (spec.timeout)" in status["lastError"]["message"]
 
 
+@pytest.mark.isolation("T-precreated-child", state="up")
 async def test_an_output_of_somebody_else_is_left_alone(site: Site, operator: OperatorProcess) -> None:
     await site.kubectl("create", "configmap", "theirs", "-n", NS, "--from-literal=a=b")
     status = await refused(site, job_manifest(NS, "thief", {"name": "x"}, output={"configMap": {"name": "theirs"}}))

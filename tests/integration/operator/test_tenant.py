@@ -83,6 +83,7 @@ async def test_members_get_exactly_their_roles(site: Site, operator: OperatorPro
     assert not await may("stranger", "", "get", "generationjobs.unjucks.io")
 
 
+@pytest.mark.isolation("T-remove-member", state="up")
 async def test_a_member_who_is_taken_off_loses_the_role_at_once(site: Site, operator: OperatorProcess) -> None:
     await ready(site, "fired")
     await site.apply(tenant_manifest("fired", members={"owners": MEMBERS["owners"]}))
@@ -134,6 +135,7 @@ EDITS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "name", "patch"), EDITS, ids=[f"{kind}-{name}" for kind, name, _ in EDITS])
+@pytest.mark.isolation("T-detach-repair", state="up")
 async def test_every_edit_is_taken_back(
     site: Site, operator: OperatorProcess, kind: str, name: str, patch: dict[str, Any]
 ) -> None:
@@ -157,6 +159,7 @@ async def test_every_edit_is_taken_back(
     await eventually(f"{kind} {name} is repaired", repaired)
 
 
+@pytest.mark.isolation("T-adopt-requires-both-sides", state="up")
 async def test_what_belongs_to_somebody_else_is_never_taken(site: Site, operator: OperatorProcess) -> None:
     await site.kubectl("create", "namespace", "legacy")
     await site.apply(tenant_manifest("greedy", namespaces=[{"name": "legacy"}]))
@@ -207,6 +210,7 @@ async def test_retain_locks_and_keeps(site: Site, operator: OperatorProcess) -> 
     assert [state for _, state in facts["rows"]] == ["tombstone"]
 
 
+@pytest.mark.isolation("T-reincarnation", state="up")
 async def test_a_recreated_tenant_of_the_same_name_gets_nothing_of_the_old_one(
     site: Site, operator: OperatorProcess
 ) -> None:

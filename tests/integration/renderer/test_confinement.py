@@ -42,6 +42,7 @@ async def failed(pool: WorkerPool, text: str, limits: Limits = LIMITS, *, bound:
 # --- files, processes, network ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_no_file_is_read_written_or_even_seen(pool: WorkerPool, tmp_path: Path) -> None:
     secret, new = tmp_path / "tls.key", tmp_path / "new"
     secret.write_text("key")
@@ -66,10 +67,12 @@ async def test_no_file_is_read_written_or_even_seen(pool: WorkerPool, tmp_path: 
 
 
 @pytest.mark.parametrize("text", ["fork", "thread", "spawn", "exec", "unlimit", "stop"])
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_no_process_and_no_thread_is_started(pool: WorkerPool, text: str) -> None:
     assert await said(pool, text) == "denied"
 
 
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_no_connection_is_made(pool: WorkerPool) -> None:
     accepted: list[object] = []
 
@@ -89,6 +92,7 @@ async def test_no_connection_is_made(pool: WorkerPool) -> None:
     assert len(accepted) == 1
 
 
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_no_other_process_is_reached(pool: WorkerPool) -> None:
     assert await said(pool, f"kill {os.getpid()}") == "denied"
     assert await said(pool, "signal all") == "denied"
@@ -113,12 +117,14 @@ async def test_no_other_process_is_reached(pool: WorkerPool) -> None:
         (157, "4 1 0 0 0"),  # prctl: dumpable again
     ],
 )
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_no_dangerous_system_call_works(pool: WorkerPool, number: int, arguments: str) -> None:
     if os.uname().machine != "x86_64":
         pytest.skip("the numbers are those of x86_64; the filter for others is tested by interpretation")
     assert await said(pool, f"syscall {number} {arguments}") == "denied"
 
 
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_a_child_has_nothing_but_its_channel(pool: WorkerPool) -> None:
     assert await said(pool, "descriptors") == "0,1,2,3"
     state = orjson.loads(await said(pool, "state"))
@@ -130,6 +136,7 @@ async def test_a_child_has_nothing_but_its_channel(pool: WorkerPool) -> None:
     assert state["limits"]["RLIMIT_CPU"] == [20, 21]
 
 
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_a_task_finds_nothing_of_the_one_before(pool: WorkerPool) -> None:
     assert await said(pool, "remember secret-of-one") == "nothing"
     assert await said(pool, "remember secret-of-two") == "nothing"
@@ -152,6 +159,7 @@ async def test_a_child_needs_nothing_that_is_not_loaded_yet(pool: WorkerPool) ->
 
 
 @pytest.mark.parametrize("text", ["grow", "grow natively"])
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_memory_is_limited(pool: WorkerPool, text: str) -> None:
     response = await failed_or_reported(pool, text)
     assert response.reason is Reason.LIMIT_EXCEEDED
@@ -171,6 +179,7 @@ async def failed_or_reported(pool: WorkerPool, text: str) -> ErrorResponse:
     return ErrorResponse.model_validate_json(outcome.payload)
 
 
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_cpu_is_limited(pool: WorkerPool) -> None:
     response = await failed(pool, "spin", LIMITS.model_copy(update={"cpu_seconds": 1}))
     assert (response.reason, response.limit) == (Reason.LIMIT_EXCEEDED, "cpu")
@@ -186,6 +195,7 @@ async def test_wall_clock_is_limited(pool: WorkerPool, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["promise", "flood"])
+@pytest.mark.isolation("T-renderer-confinement")
 async def test_output_is_limited(pool: WorkerPool, text: str) -> None:
     response = await failed(pool, text)
     assert (response.reason, response.limit) == (Reason.LIMIT_EXCEEDED, "output")

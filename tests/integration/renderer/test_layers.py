@@ -81,6 +81,7 @@ def test_without_any_layer_everything_works(tmp_path: Path) -> None:
         ("seccomp", ALL),
     ],
 )
+@pytest.mark.isolation("T-renderer-confinement")
 def test_each_layer_alone_keeps_the_key(layer: str, denied: set[str], tmp_path: Path) -> None:
     if layer == "landlock" and syscalls.landlock_version() < 1:
         pytest.skip("this kernel has no Landlock")

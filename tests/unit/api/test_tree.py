@@ -97,6 +97,7 @@ def test_ordinary_paths_are_kept_as_they_are(path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "why"), BAD, ids=[ascii(row[0])[:40] for row in BAD])
+@pytest.mark.isolation("T-registry-traversal", "T-registry-longname")
 def test_attacks_are_refused_with_the_reason(path: str, why: str) -> None:
     with pytest.raises(PathRejectedError, match=rf"^path .* is refused: .*({why})"):
         check_path(path)

@@ -17,6 +17,7 @@ def test_every_uid_gives_a_role_that_passes(uid: str) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.text())
+@pytest.mark.isolation("T-sql-fuzz-names")
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not the role of a tenant"):
         quote_tenant_role(text)
@@ -26,6 +27,7 @@ def test_anything_else_is_refused(text: str) -> None:
     "role",
     ["ut_0123456789ab\n", "ut_0123456789AB", "ut_0123456789abc", 'ut_0123456789a"', "postgres", "", "ut_٠١٢٣٤٥٦٧٨٩ab"],
 )
+@pytest.mark.isolation("T-sql-fuzz-names")
 def test_near_misses_are_refused(role: str) -> None:
     with pytest.raises(ValueError, match="not the role of a tenant"):
         quote_tenant_role(role)

@@ -76,6 +76,7 @@ def test_there_are_enough() -> None:
 
 
 @pytest.mark.parametrize("case", CALM, ids=[f"{index}-{case[0]}" for index, case in enumerate(CALM)])
+@pytest.mark.isolation("T-template-escape")
 def test_reaches_nothing(case: tuple[str, str, str]) -> None:
     """No step leads out of the closed values."""
     _, template, outcome = case
@@ -102,6 +103,7 @@ for line in sys.stdin:
 
 
 @pytest.mark.parametrize("index", range(len(BOMBS)), ids=[f"{index}-{case[0]}" for index, case in enumerate(BOMBS)])
+@pytest.mark.isolation("T-template-escape")
 def test_bomb(index: int) -> None:
     """A bomb ends as a limit, in a process of 256 MB that the system would end after 10 seconds of CPU time."""
 

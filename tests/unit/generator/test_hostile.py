@@ -26,6 +26,7 @@ def refused(files: dict[str, Any], variables: dict[str, Any] | None = None, **mo
 
 class TestPaths:
     @pytest.mark.parametrize("path", BAD_PATHS)
+    @pytest.mark.isolation("T-registry-traversal")
     def test_in_to(self, path: str) -> None:
         if path.strip() != path and path.strip("x"):
             return  # blanks around a whole value are stripped, so it would be another path
@@ -37,6 +38,7 @@ class TestPaths:
         assert error.place.path == "_templates/gen/new/a.njk"
 
     @pytest.mark.parametrize("path", BAD_PATHS)
+    @pytest.mark.isolation("T-registry-traversal")
     def test_in_a_file_name(self, path: str) -> None:
         error = refused({"{{ p }}.njk": "x"}, {"p": path})
         assert error.reason is Reason.PATH_REJECTED
@@ -90,6 +92,7 @@ class TestPaths:
         assert refused({"a/b.njk": ""}, base={"a": "file"}).reason is Reason.OUTPUT_COLLISION
 
     @pytest.mark.parametrize("source", ["../../../etc/passwd", "/etc/passwd", "./../../../x", "gen/new/../../../x"])
+    @pytest.mark.isolation("T-registry-traversal")
     def test_from_and_include_stay_inside(self, source: str) -> None:
         error = refused({"a.njk": f'---\nto: a\nfrom: "{source}"\n---\n'})
         assert error.reason in (Reason.PATH_REJECTED, Reason.TEMPLATE_NOT_FOUND)
@@ -112,6 +115,7 @@ class TestTemplates:
             "{% import './a.njk' as m %}{{ m.__dict__ }}",
         ],
     )
+    @pytest.mark.isolation("T-template-escape")
     def test_nothing_of_python_is_reachable(self, body: str) -> None:
         for undefined in ("Error", "Empty"):
             loaded = action_set({"out.njk": body, "a.njk": "---\nto: null\n---\n"}, check=False)
@@ -150,6 +154,7 @@ class TestTemplates:
             "{% set x = range(10000000) | join(',') %}{{ x }}",
         ],
     )
+    @pytest.mark.isolation("T-template-escape")
     def test_bombs_end_typed(self, body: str) -> None:
         error = refused({"bomb.njk": body}, limits=Limits(wall_seconds=5, output_bytes=1 << 20))
         assert error.reason in (Reason.LIMIT_EXCEEDED, Reason.TEMPLATE_ERROR)
@@ -159,6 +164,7 @@ class TestTemplates:
         assert refused({"a.njk": f'---\nto: "x{loop}"\n---\n'}).reason is Reason.LIMIT_EXCEEDED
         assert refused({"a.njk": "---\nto: '{{ i }}'\nforEach: {item: i, in: range(50000)}\n---\n"}).limit == "files"
 
+    @pytest.mark.isolation("T-regex-redos")
     def test_hostile_expressions_of_anchors_are_linear(self) -> None:
         files = {"a.njk": '---\nto: a\nafter: "/(a|aa|a*)*$x/"\n---\ny\n'}
         assert refused(files, base={"a": "a" * 100_000 + "\n"}).reason is Reason.ANCHOR_NOT_FOUND
@@ -204,5 +210,6 @@ class TestSets:
     def test_globs(self, path: str, pattern: str, wanted: bool) -> None:
         assert matches(path, [pattern]) is wanted
 
+    @pytest.mark.isolation("T-regex-redos")
     def test_globs_are_linear(self) -> None:
         assert not matches("a" * 5000, ["*a" * 50 + "b"])

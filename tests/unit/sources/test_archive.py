@@ -81,6 +81,7 @@ def test_several_gzip_members_and_zero_padding_are_one_stream() -> None:
         (member("a/b"), "both a file and the folder"),
     ],
 )
+@pytest.mark.isolation("T-registry-symlink")
 def test_what_is_no_plain_file_is_refused_by_name(bad: tuple[tarfile.TarInfo, bytes], text: str) -> None:
     error = refused(packed(member("a"), bad))
     assert error.reason is Reason.ARCHIVE_INVALID
@@ -104,12 +105,14 @@ def test_what_is_no_plain_file_is_refused_by_name(bad: tuple[tarfile.TarInfo, by
         "x/ y",
     ],
 )
+@pytest.mark.isolation("T-registry-traversal")
 def test_unsafe_paths_are_refused(name: str) -> None:
     error = refused(packed(member(name)))
     assert error.reason is Reason.PATH_REJECTED
     assert len(error.message) < 400
 
 
+@pytest.mark.isolation("T-registry-traversal")
 def test_unsafe_folders_are_refused_too() -> None:
     assert refused(packed(member("../up/", kind=tarfile.DIRTYPE))).reason is Reason.PATH_REJECTED
 
@@ -145,18 +148,21 @@ def test_sparse_files_are_refused() -> None:
     ],
     ids=["one file", "together", "count", "folders", "depth", "bomb"],
 )
+@pytest.mark.isolation("T-registry-bomb")
 def test_limits_are_named(make: Callable[[], bytes], limit: str) -> None:
     error = refused(make())
     assert error.reason is Reason.ARCHIVE_TOO_LARGE
     assert error.limit == limit
 
 
+@pytest.mark.isolation("T-registry-bomb")
 def test_ratio_is_limited_before_the_size_is() -> None:
     wide = ArchiveLimits(bytes=1 << 30, files=20, ratio=50)
     data = packed(member("a", bytes(20_000_000)))
     assert refused(data, wide).limit == "ratio"
 
 
+@pytest.mark.isolation("T-registry-bomb")
 def test_a_bomb_takes_little_memory() -> None:
     data = gzip.compress(bytes(200_000_000))
     tracemalloc.start()
@@ -167,6 +173,7 @@ def test_a_bomb_takes_little_memory() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.isolation("T-registry-longname")
 def test_a_long_extension_header_is_inside_the_bound() -> None:
     info, content = member("a")
     info.pax_headers = {"comment": "x" * 5_000_000}

@@ -49,6 +49,7 @@ def test_the_engine_has_no_word_of_the_domain() -> None:
     assert found == []
 
 
+@pytest.mark.isolation("T-no-shell")
 def test_nothing_of_the_operator_shells_out_or_fetches_urls() -> None:
     forbidden = {"subprocess", "requests", "httpx", "urllib3", "jinja2"}
     found = {str(path.relative_to(ROOT)): sorted(forbidden & imports(path)) for path in ROOT.rglob("*.py")}

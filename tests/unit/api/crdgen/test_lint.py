@@ -17,6 +17,7 @@ Change = Callable[[Schema, Schema], object]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.isolation("T-no-namespace-in-refs")
 def test_our_own_models_are_clean(kind: type[Object]) -> None:
     assert [str(finding) for finding in check_kind(kind)] == []
 
@@ -119,6 +120,7 @@ def test_a_finding_reads_well() -> None:
     assert str(finding) == "GenerationJob.spec.timeout: text needs a maxLength or an enum [bounds]"
 
 
+@pytest.mark.isolation("T-no-namespace-in-refs")
 def test_names_of_other_namespaces_have_no_place_in_namespaced_kinds() -> None:
     """A reference that names a namespace is a way into somebody else's; only the cluster-scoped Tenant may."""
 
