@@ -37,6 +37,7 @@ class ConditionType(StrEnum):
     CREDENTIALS_READY = "CredentialsReady"
     MIGRATING = "Migrating"
     CACHE_READY = "CacheReady"
+    ISOLATION_VERIFIED = "IsolationVerified"
     RENDERERS_READY = "RenderersReady"
     # TemplateRegistry
     ARTIFACT_IN_STORAGE = "ArtifactInStorage"

@@ -52,6 +52,8 @@ class Reason(StrEnum):
     CACHE_NOT_CONFIGURED = "CacheNotConfigured"
     CACHE_NOT_PROTECTED = "CacheNotProtected"  # the server lets anybody in without a password
     CACHE_UNAVAILABLE = "CacheUnavailable"
+    ISOLATION_BROKEN = "IsolationBroken"  # a check found a way from one tenant to another
+    ISOLATION_UNVERIFIED = "IsolationUnverified"
     # TemplateRegistry
     SUCCEEDED = "Succeeded"
     SOURCE_NOT_FOUND = "SourceNotFound"

@@ -35,7 +35,9 @@ from unjucks_operator.database.catalogs import Catalogs
 from unjucks_operator.database.homes import Homes
 from unjucks_operator.database.ledger import Ledger
 from unjucks_operator.database.pool import Database, PoolSettings
+from unjucks_operator.database.tenants import Tenants
 from unjucks_operator.database.usage import DatabaseUsage
+from unjucks_operator.database.verify import IsolationVerifier
 from unjucks_operator.directory import TenantDirectory
 from unjucks_operator.engine.clock import Clock, SystemClock
 from unjucks_operator.engine.health import HealthServer, Heartbeat
@@ -164,6 +166,7 @@ class App:
         self._make_stores()
         self._make_queues()
         self._make_network(endpoint.server)
+        self._make_isolation_checks()
         self._make_reconcilers()
         self._make_source(endpoint, credentials)
         self._make_lease()
@@ -251,6 +254,17 @@ class App:
         self.registry_queue = queue("registry", group_of=self._group)
         self.job_queue = queue("job", group_of=self._group, limit_of=self._job_limit)
 
+    def _make_isolation_checks(self) -> None:
+        self.isolation_checks = IsolationVerifier(
+            self.database,
+            Tenants(self.database),
+            is_ready=lambda: self.gate.open,
+            on_change=self._wake_tenants,
+            interval=self.config.sweep.isolation,
+            clock=self.clock,
+            rng=self.rng,
+        )
+
     def _make_network(self, server: str) -> None:
         config, clock = self.config, self.clock
         self.discovery = Discovery(self.api, config, server, clock=clock, on_change=self._wake_tenants)
@@ -318,6 +332,7 @@ class App:
             approved=self.admission.approved,
             usage=self.usage.of,
             cache_available=self.cache_users.available,
+            isolation=lambda: self.isolation_checks.evidence,
             network=lambda: NetworkView(self.discovery.ranges, self.network_probe.state),
             now=now,
         )
@@ -537,6 +552,7 @@ class App:
         add("usage", self.usage)
         add("waiting jobs", self._waiting_teller())
         add("cache watch", self._cache_watch())
+        add("isolation checks", self.isolation_checks)
         add("housekeeping", self._housekeeper())
 
     async def _close_database(self) -> None:

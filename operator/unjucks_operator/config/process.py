@@ -95,6 +95,10 @@ class Sweep:
     """Time between two rounds that delete records which nothing needs any more: ended runs after the tier's historyDays,
     trees and catalogues that nothing serves, in seconds. Default 1 hour."""
 
+    isolation: Positive = 900.0
+    """Time between two rounds of checks whether tenants in the shared database are kept apart, in seconds. Default 15 minutes. A
+    round is about a hundred short statements, and leaves nothing behind."""
+
     ghost_check: Positive = 600.0
     """Time between two comparisons of our list of objects with the server's, metadata only, in seconds. Default 10
     minutes."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from unjucks_operator.evidence import Evidence
 from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.network.enforcement import NEVER_TRIED, Enforcement
 from unjucks_operator.network.ranges import NOTHING_KNOWN, ClusterRanges
@@ -125,6 +126,8 @@ class Observed:
     """Identifies the certificate authority in use; a certificate made by another one is replaced."""
     drifted_secrets: frozenset[ChildKey] = frozenset()
     cache: CacheView = CacheView()
+    isolation: Evidence | None = None
+    """What the checks in the shared database brought; None before their first round in this life of the operator."""
     candidates: Mapping[str, Candidate] = field(default_factory=dict)
     """Namespaces that are listed with ``adopt``, exist, and are not this tenant's (yet)."""
     quotas: Mapping[str, QuotaView] = field(default_factory=dict)

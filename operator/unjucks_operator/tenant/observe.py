@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from unjucks_api import names
+from unjucks_operator.evidence import Evidence
 from unjucks_operator.kube.adoption import Candidate, look_at
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.child import Child
@@ -39,6 +40,7 @@ def observe_tenant(
     certificate_signature: str | None,
     planned_replicas: int | None,
     cache: CacheView,
+    isolation: Evidence | None,
     network: NetworkView,
     candidates: Mapping[str, Candidate],
     usage: Mapping[str, object],
@@ -71,6 +73,7 @@ def observe_tenant(
         drifted_secrets=frozenset(drifted),
         planned_replicas=planned_replicas,
         cache=cache,
+        isolation=isolation,
         network=replace(network, strangers=_strangers(scope, stores[NAMESPACE])),
         candidates=candidates,
         usage=usage,

@@ -19,6 +19,7 @@ from unjucks_operator.database.usage import DatabaseUsage, Size
 from unjucks_operator.engine.runner import Result
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import Conflict, InvalidSpec, OperatorError, OwnershipConflict, Retryable
+from unjucks_operator.evidence import Evidence
 from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import NAMESPACE, SECRET, TENANT, Resource
@@ -61,6 +62,7 @@ class TenantReconciler:
         config: Config,
         authority_serial: Callable[[], str],
         cache_available: bool,
+        isolation: Callable[[], Evidence | None],
         approved: Callable[[Manifest, str, str], bool] = lambda *_: True,
         network: Callable[[], NetworkView],
         now: Callable[[], datetime],
@@ -82,6 +84,7 @@ class TenantReconciler:
         self.database_roles: dict[str, str] = {}
         """Tenants' UIDs whose database part is known to be right, with their roles; the sweep removes what drifted."""
         self.cache = CacheMemory(cache_available)
+        self._isolation = isolation
         self.databases = DatabaseMemory()
         self._certificates: dict[str, str] = {}
         self._replicas: dict[str, int] = {}
@@ -243,6 +246,7 @@ class TenantReconciler:
             certificate_signature=self._certificates.get(uid),
             planned_replicas=self._replicas.get(uid),
             cache=self.cache.view(uid, self._cache_signature(scope)),
+            isolation=self._isolation(),
             network=self._network(),
             candidates=candidates or {},
             usage=self._usage(uid, scope.tenant.status),

@@ -16,9 +16,15 @@ from unjucks_operator.tenant.cache import cache_condition, cache_facts
 from unjucks_operator.tenant.database import credentials_condition, database_conditions, database_facts, database_word
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import Observed, QuotaView
-from unjucks_operator.tenant.isolation import isolation_status, network_evidence
+from unjucks_operator.tenant.isolation import (
+    Evidence,
+    isolation_condition,
+    isolation_status,
+    keep_known,
+    network_evidence,
+)
 from unjucks_operator.tenant.namespaces import adopting, inspected
-from unjucks_operator.tenant.network import isolated_condition, rules_condition
+from unjucks_operator.tenant.network import isolated_condition, network_progress, rules_condition
 from unjucks_operator.tenant.plan import renderer_bounds
 
 PARTS = (
@@ -64,7 +70,17 @@ def compute_status(
     """
     tenant = scope.tenant
     parts = _part_conditions(scope, plan, outcome, observed)
-    conditions = [*parts, _ready(parts, problem), *_progress(outcome, problem), *database_conditions(observed.database)]
+    evidence = _evidence(scope, observed)
+    verified = isolation_condition(previous, evidence)
+    # Only a hole counts against Ready: before the first round there is nothing to say, and that must not hold anybody up.
+    judged = [*parts, verified] if verified.status == "False" else parts
+    conditions = [
+        *parts,
+        verified,
+        _ready(judged, problem),
+        *(_progress(outcome, problem) or network_progress(parts)),
+        *database_conditions(observed.database),
+    ]
     if tenant.spec.suspend:
         conditions.append(
             Condition(
@@ -74,7 +90,9 @@ def compute_status(
                 "spec.suspend: no job starts; runs end, then no renderer runs",
             )
         )
-    isolation = isolation_status(previous.get("isolation") or {}, [network_evidence(observed.network.enforcement)])
+    isolation = previous.get("isolation") or {}
+    if not keep_known(previous, evidence):
+        isolation = isolation_status(isolation, [item for item in evidence if item is not None])
     return tenant_facts(scope, observed, outcome) | {
         "observedGeneration": tenant.generation,
         **({"isolation": isolation} if isolation else {}),
@@ -117,6 +135,12 @@ def _part_conditions(scope: Scope, plan: Plan, outcome: Outcome, observed: Obser
             else:
                 conditions.append(Condition(kind, state, reason, text or _TEXTS[kind]))
     return conditions
+
+
+def _evidence(scope: Scope, observed: Observed) -> list[Evidence | None]:
+    """From all who try to break the isolation: network policies, and the database of those who have one."""
+    network = network_evidence(observed.network.enforcement)
+    return [network] if scope.tenant.database_mode is DatabaseMode.NONE else [network, observed.isolation]
 
 
 def _quota(scope: Scope, observed: Observed) -> Condition:
