@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from support import chart, policies
+from support import chart, policies, webhooks
 from unjucks_api import names
 from unjucks_api.v1alpha1 import KINDS
 
 SETS = list(chart.VALUES)
-CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", *policies.KINDS)
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", *policies.KINDS, *webhooks.KINDS)
+# Events about cluster-scoped objects live in the namespace "default", and so does the API server's own Service.
+IN_DEFAULT = {"unjucks-webhooks-events", "unjucks-operator-endpoints"}
 TEMPLATES = sorted(path.name for path in (chart.CHART / "templates").rglob("*.yaml"))
 
 
@@ -61,6 +63,8 @@ def test_namespaced_objects_live_in_the_release_namespace(name: str) -> None:
     for manifest in chart.render(chart.VALUES[name], namespace="platform"):
         if manifest["kind"] in CLUSTER_WIDE:
             assert "namespace" not in manifest["metadata"]
+        elif manifest["metadata"]["name"] in IN_DEFAULT:
+            assert manifest["metadata"]["namespace"] == "default"
         else:
             assert manifest["metadata"]["namespace"] == "platform"
         for subject in manifest.get("subjects", ()):
@@ -274,3 +278,46 @@ def _without_password(manifest: chart.Manifest) -> chart.Manifest:
     if manifest["kind"] == "Secret":
         manifest["stringData"] = sorted(manifest["stringData"])
     return manifest
+
+
+def test_without_the_webhooks_nothing_of_them_is_there_but_the_rule_about_codes() -> None:
+    found = [item for item in chart.render({}) if "webhooks" in item["metadata"]["name"]]
+    assert found == []
+    chart.named(chart.render({}), "ValidatingAdmissionPolicy", "unjucks-approval-codes")
+    assert _config(chart.render({}))["webhooks"] == {"enabled": False}
+
+
+def test_the_webhooks_are_called_for_our_kinds_only_and_only_what_destroys_fails_closed() -> None:
+    manifests = chart.render(chart.VALUES["webhooks"])
+    assert _config(manifests)["webhooks"] == {"enabled": True}
+    found = {}
+    for kind in webhooks.KINDS:
+        for webhook in chart.named(manifests, kind, names.WEBHOOKS)["webhooks"]:
+            found[webhook["name"].partition(".")[0]] = webhook
+            assert webhook["timeoutSeconds"] <= 5
+            assert webhook["clientConfig"]["service"]["name"] == names.WEBHOOKS
+            assert "caBundle" not in webhook["clientConfig"]  # the operator's; Helm must not take it away again
+            for rule in webhook["rules"]:
+                assert rule["apiGroups"] == [names.GROUP]
+                assert set(rule["resources"]) <= {kind.definition.plural for kind in KINDS}
+                assert "DELETE" not in rule["operations"]
+    assert {name: it["failurePolicy"] for name, it in found.items()} == {
+        "approve": "Fail",
+        "validate": "Ignore",
+        "verify": "Fail",
+    }
+    assert found["approve"]["sideEffects"] == "NoneOnDryRun"
+    assert all(found[name]["matchConditions"] for name in ("approve", "verify"))
+    service = chart.named(manifests, "Service", names.WEBHOOKS)
+    deployment = chart.named(manifests, "Deployment", names.WEBHOOKS)["spec"]
+    budget = chart.named(manifests, "PodDisruptionBudget", names.WEBHOOKS)["spec"]
+    policy = chart.named(manifests, "NetworkPolicy", names.WEBHOOKS)["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    for selector in (
+        service["spec"]["selector"],
+        budget["selector"]["matchLabels"],
+        policy["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    assert deployment["replicas"] >= 2
+    assert policy["ingress"][0]["from"] == [{"ipBlock": {"cidr": "10.0.0.10/32"}}]

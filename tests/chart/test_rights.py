@@ -129,3 +129,29 @@ def test_only_the_operators_pod_gets_a_token() -> None:
     assert mounted == {"unjucks-operator": True, "unjucks-postgres": False}
     (account,) = chart.of_kind(manifests, "ServiceAccount")
     assert account["automountServiceAccountToken"] is False
+
+
+def test_the_webhooks_may_read_and_write_one_secret_and_post_events() -> None:
+    manifests = chart.render(chart.VALUES["webhooks"])
+    rights: dict[str, list[object]] = {}
+    for kind in ("RoleBinding", "ClusterRoleBinding"):
+        for binding in chart.of_kind(manifests, kind):
+            for subject in binding["subjects"]:
+                role = chart.named(manifests, binding["roleRef"]["kind"], binding["roleRef"]["name"])
+                rights.setdefault(subject["name"], []).extend(
+                    (rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]
+                )
+    assert rights[names.WEBHOOKS] == [
+        (["secrets"], [names.APPROVALS_SECRET], ["get", "update"]),
+        (["events"], None, ["create"]),
+    ]
+    more = [
+        rule
+        for item in (*chart.of_kind(manifests, "ClusterRole"), *chart.of_kind(manifests, "Role"))
+        if item["metadata"]["name"] == "unjucks-operator-webhooks"
+        for rule in item["rules"]
+    ]
+    assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in more] == [
+        (["mutatingwebhookconfigurations", "validatingwebhookconfigurations"], [names.WEBHOOKS], ["get", "patch"]),
+        (["secrets"], [names.WEBHOOKS_TLS_SECRET], ["update"]),
+    ]

@@ -48,6 +48,13 @@ VALUES: Final[Mapping[str, dict[str, Any]]] = {
             }
         },
     },
+    "webhooks": {
+        "webhooks": {"enabled": True, "apiServers": ["10.0.0.10/32"]},
+        "imagePullSecrets": [{"name": "registry-login"}],
+        "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "platform", "effect": "NoSchedule"}],
+    },
     "everything small": {
         "crds": {"enabled": False},
         "networkPolicy": {"enabled": False},

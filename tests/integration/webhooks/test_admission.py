@@ -190,9 +190,9 @@ async def test_guessing_is_slowed_down_and_the_lock_survives_restarts(
     said = await site.patch(user, "wh-guessed", with_code(await gus.fresh(), UNPROTECT))
     assert not said.ok
     assert "after 5 wrong codes none is looked at before" in said.text
-    async with site.replica(balanced=False) as other:  # a process that has seen none of this
-        async with site.balancer.only(other.port):
-            said = await site.patch(user, "wh-guessed", with_code(gus.code(), UNPROTECT))
+    # A process that has seen none of this.
+    async with site.replica(balanced=False) as other, site.balancer.only(other.port):
+        said = await site.patch(user, "wh-guessed", with_code(gus.code(), UNPROTECT))
     assert not said.ok
     listed = json.loads((await site.command("list", "--output", "json"))[1])["approvers"]
     assert next(it for it in listed if it["user"] == user)["lockedUntil"]
