@@ -63,7 +63,9 @@ def test_no_packet_leaves_a_tenant_and_none_comes_in(site: AnyCluster, platform_
     assert connected({name: result for name, result in reach_all(site, PLAIN, aims).items() if name in closed}) == set()
 
 
-@pytest.mark.isolation("T-net-metadata", "T-net-apiserver", "T-net-node", "T-net-platform", "T-net-tenant")
+@pytest.mark.isolation(
+    "T-net-allowed", "T-net-metadata", "T-net-apiserver", "T-net-node", "T-net-platform", "T-net-tenant"
+)
 def test_a_destination_is_open_and_its_neighbours_and_the_cluster_are_not(
     site: AnyCluster, platform_state: str, outside: Internet
 ) -> None:

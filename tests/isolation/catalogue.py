@@ -157,6 +157,10 @@ ATTACKS: Final = (
     Attack("T-net-label-spoof", "a namespace that calls itself the platform's by a label", "D2"),
     Attack("T-net-dns", "names at another server than the cluster's", "D3"),
     Attack("T-net-window", "packets between a pod's start and its policies", "D"),
+    Attack("T-net-allowed", "what a rule opens: the port beside it, the address beside it, the cluster inside it", "D"),
+    Attack(
+        "T-net-unenforced", "a network plugin that ignores policies, and a Tenant that says it is isolated", "D", UP
+    ),
     Attack(
         "T-net-ipv6",
         "the same over IPv6",
@@ -186,6 +190,7 @@ ATTACKS: Final = (
     Attack("T-rls-leaky-operator", "functions and statistics that tell of hidden rows", "F6"),
     Attack("T-rls-guc", "a setting that claims to be another tenant", "F6"),
     Attack("T-rls-write", "insert, update, truncate, references and copy into another's rows", "F6"),
+    Attack("T-db-canary", "the platform's own attempts at the shared database, and each sabotage of it", "F6"),
     Attack("T-redis-commands", "commands that show, count or copy keys of others, or change the server", "F7"),
     Attack("T-redis-keys", "every allowed command with another's key or channel", "F7"),
     Attack("T-redis-session", "another user, another database, or more rights within a session", "F7"),

@@ -8,6 +8,7 @@ then ``ClusterRanges.missing`` says what is missing, and no address range is ope
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -93,8 +94,9 @@ class Discovery:
     async def _ask(self) -> Found:
         found = Found()
         try:
-            nodes, _ = await self._api.list_all(NODE)
-            read_nodes(nodes, found)
+            async with aclosing(self._api.list_pages(NODE, chunk=100)) as pages:  # a node is large: it lists its images
+                async for nodes, _ in pages:
+                    read_nodes(nodes, found)
         except (NotPermitted, NotFound):
             found.unknown.append("nodes cannot be listed")
         try:

@@ -265,6 +265,7 @@ async def ask_again(site: Site, value: str) -> None:
     )
 
 
+@pytest.mark.isolation("T-net-unenforced", state="up")
 async def test_tenants_are_told_whether_policies_are_enforced(site: Site, operator: OperatorProcess) -> None:
     assert shutil.which("unshare")
     await operator.stop()
