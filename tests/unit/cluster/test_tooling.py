@@ -164,21 +164,21 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _keys(source: Path) -> dict[str, str]:
-    return {name: images._image(source, name, docker=False).reference for name in ("operator", "renderer", "postgres")}
+    return {name: images._image(source, name, docker=False).reference for name in ("operator", "renderer", "webhooks", "postgres")}
 
 
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
         ("operator/unjucks_operator/errors.py", {"operator"}),
-        ("operator/unjucks_api/names.py", {"operator", "renderer"}),
-        ("runtime/unjucks_engine/__init__.py", {"renderer"}),
-        ("webhooks/unjucks_webhooks/__init__.py", set()),
+        ("operator/unjucks_api/names.py", {"operator", "renderer", "webhooks"}),
+        ("runtime/unjucks_engine/__init__.py", {"renderer", "webhooks"}),
+        ("webhooks/unjucks_webhooks/__init__.py", {"webhooks"}),
         ("requirements/renderer.txt", {"renderer"}),
         ("requirements/dev.txt", set()),
         ("docker/postgres-entrypoint.sh", {"postgres"}),
-        ("docker/install.py", {"operator", "renderer"}),
-        ("Dockerfile", {"operator", "renderer", "postgres"}),
+        ("docker/install.py", {"operator", "renderer", "webhooks"}),
+        ("Dockerfile", {"operator", "renderer", "webhooks", "postgres"}),
     ],
 )
 def test_an_image_is_renamed_by_what_is_in_it(sources: Path, file: str, changed: set[str]) -> None:
