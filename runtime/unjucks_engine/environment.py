@@ -270,13 +270,14 @@ class Environment:
             data = dict(context or {})
             out: list[str] | None = None
             direct = True
+            usable = not template.changes and plain(data, self.limits)
             while out is None:
                 try:
-                    if not template.changes and plain(data, self.limits):
+                    if usable:
                         try:
                             out = self._attempt(template, data, False, direct)
                         except NeedCopy:
-                            template.changes = True
+                            template.changes, usable = True, False
                     if out is None:
                         # From here on there is nothing left to copy: NeedCopy would be a mistake of ours.
                         out = self._attempt(template, Importer(self.limits).object(data), True, direct)

@@ -40,6 +40,10 @@ _WORDS = {"true": "boolean", "false": "boolean", "none": "none", "null": "none"}
 _DIGITS = re.compile("[0-9]*")
 
 
+#: Groups of the expression for marks in text.
+_BLOCK, _VARIABLE, _COMMENT, _COMMENT_END = 1, 2, 3, 4
+
+
 class Tags(NamedTuple):
     """The marks around blocks, variables and comments."""
 
@@ -64,12 +68,8 @@ def _patterns(tags: Tags) -> tuple[re.Pattern[str], re.Pattern[str]]:
         r"|(?P<word>[^ \n\t\r\u00a0" + _DELIMITERS + r"]+)|(?P<end>\Z))",
         re.DOTALL,
     )
-    text = re.compile(
-        "|".join(
-            re.escape(mark) for mark in (tags.block_start, tags.variable_start, tags.comment_start, tags.comment_end)
-        )
-    )
-    return code, text
+    marks = (tags.block_start, tags.variable_start, tags.comment_start, tags.comment_end)
+    return code, re.compile("|".join(f"({re.escape(mark)})" for mark in marks))
 
 
 class Lexer:
@@ -143,34 +143,37 @@ class Lexer:
     def _next_text(self) -> Token | None:
         start = self.pos
         source = self.source
-        tags = self.tags
-        for kind, mark in (("block-start", tags.block_start), ("variable-start", tags.variable_start)):
-            if source.startswith(mark, start):
-                self.pos = start + len(mark)
-                self._in_code = True
-                if source.startswith("-", self.pos):
-                    self.pos += 1
-                return kind, source[start : self.pos], start
-        if source.startswith(tags.comment_start, start):
-            end = source.find(tags.comment_end, start + len(tags.comment_start))
-            if end < 0:
-                raise TemplateSyntaxError("expected end of comment, got end of file", prefix="Error: ")
-            self.pos = end + len(tags.comment_end)
-            return "comment", source[start : self.pos], start
         match = self._text.search(source, start)
-        end = len(source) if match is None else match.start()
+        if match is None:
+            self.pos = len(source)
+            return "data", source[start:], start
+        end = match.start()
+        found = match.lastindex
+        if end == start:
+            if found == _COMMENT:
+                tags = self.tags
+                end = source.find(tags.comment_end, start + len(tags.comment_start))
+                if end < 0:
+                    raise TemplateSyntaxError("expected end of comment, got end of file", prefix="Error: ")
+                self.pos = end + len(tags.comment_end)
+                return "comment", source[start : self.pos], start
+            if found != _COMMENT_END:
+                end = match.end()
+                if source.startswith("-", end):
+                    end += 1
+                self.pos = end
+                self._in_code = True
+                return "block-start" if found == _BLOCK else "variable-start", source[start:end], start
         self.pos = end
         data = source[start:end]
-        if match is not None:
-            block = source.startswith(tags.block_start, end)
-            if not block and not source.startswith((tags.variable_start, tags.comment_start), end):
-                raise TemplateSyntaxError("unexpected end of comment", prefix="Error: ")
-            if block and self._lstrip:
-                column = end - (source.rfind("\n", 0, end) + 1)
-                if 0 < column <= len(data) and not data[-column:].strip(JS_SPACE):
-                    data = data[:-column]
-                    if not data:
-                        return self.next()
+        if found == _COMMENT_END:
+            raise TemplateSyntaxError("unexpected end of comment", prefix="Error: ")
+        if found == _BLOCK and self._lstrip:
+            column = end - (source.rfind("\n", 0, end) + 1)
+            if 0 < column <= len(data) and not data[-column:].strip(JS_SPACE):
+                data = data[:-column]
+                if not data:
+                    return self.next()
         return "data", data, start
 
     def rewind(self, pos: int) -> None:

@@ -77,6 +77,10 @@ class Value(Node):
     fields = ("value",)
     value: Any
 
+    def __init__(self, pos: int, value: Any) -> None:
+        self.pos = pos
+        self.value = value
+
 
 class Literal(Value):
     __slots__ = ()
@@ -107,6 +111,11 @@ class LookupVal(Node):
     target: Any
     val: Any
 
+    def __init__(self, pos: int, target: Any, val: Any) -> None:
+        self.pos = pos
+        self.target = target
+        self.val = val
+
 
 class FunCall(Node):
     __slots__ = ("args", "name")
@@ -114,6 +123,11 @@ class FunCall(Node):
     walked = ("name", "args")
     name: Any
     args: Nodes
+
+    def __init__(self, pos: int, name: Any, args: Nodes) -> None:
+        self.pos = pos
+        self.name = name
+        self.args = args
 
 
 class Filter(FunCall):

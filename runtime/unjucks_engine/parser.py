@@ -18,6 +18,9 @@ from unjucks_engine.numbers import parse_decimal
 _COMPARE = frozenset(("==", "===", "!=", "!==", "<", ">", "<=", ">="))
 #: Binding strength of the operators between unary and comparison; every operator has a level of its own.
 _LEVELS = {"~": 0, "+": 1, "-": 2, "*": 3, "/": 4, "//": 5, "%": 6, "**": 7}
+#: Tokens that an operand starts with, and tokens behind which no expression goes on.
+_PLAIN = frozenset(("symbol", "string", "int", "float", "boolean", "none"))
+_ENDS = frozenset(("variable-end", "block-end", "right-paren", "right-bracket", "right-curly", "comma", "colon"))
 _CLOSING = frozenset(("right-paren", "right-bracket", "right-curly"))
 _OPENING: dict[str, type[nodes.Nodes]] = {
     "left-paren": nodes.Group,
@@ -38,6 +41,8 @@ class ExpressionParser:
         self._peeked: Token | None = None
         self._nodes_left = limits.nodes
         self._depth = 0
+        # Marks of one's own may look like operators, which counts.
+        self._ends = _ENDS if tags == Tags() else frozenset()
 
     # -- tokens ------------------------------------------------------------------------------------------------------
 
@@ -124,7 +129,16 @@ class ExpressionParser:
     def expression(self) -> Any:
         """An expression, inline if included."""
         self.enter()
-        node = self._or()
+        token = self._peeked or self.peek()
+        left = None
+        if token is not None and token[0] in _PLAIN and token[1] != "not":
+            # Most expressions are one operand.
+            left = self.unary()
+            token = self._peeked or self.peek()
+            if token is not None and token[0] in self._ends:
+                self._depth -= 1
+                return left
+        node = self._or(left)
         token = self._peeked or self.peek()
         if token is not None and token[0] == "symbol" and token[1] == "if":
             self._peeked = None
@@ -134,19 +148,21 @@ class ExpressionParser:
         self._depth -= 1
         return node
 
-    def _or(self) -> Any:
-        node = self._and()
+    def _or(self, left: Any = None) -> Any:
+        node = self._and(left)
         while self.skip_symbol("or"):
             node = nodes.Binary(node.pos, "or", node, self._and())
         return node
 
-    def _and(self) -> Any:
-        node = self._not()
+    def _and(self, left: Any = None) -> Any:
+        node = self._not(left)
         while self.skip_symbol("and"):
             node = nodes.Binary(node.pos, "and", node, self._not())
         return node
 
-    def _not(self) -> Any:
+    def _not(self, left: Any = None) -> Any:
+        if left is not None:
+            return self._in(left)
         token = self._peeked or self.peek()
         if token is not None and token[0] == "symbol" and token[1] == "not":
             self._peeked = None
@@ -156,8 +172,8 @@ class ExpressionParser:
             return node
         return self._in()
 
-    def _in(self) -> Any:
-        node = self._is()
+    def _in(self, left: Any = None) -> Any:
+        node = self._is(left)
         while True:
             token = self._peeked or self.peek()
             if token is None or token[0] != "symbol":
@@ -179,8 +195,8 @@ class ExpressionParser:
             else:
                 return node
 
-    def _is(self) -> Any:
-        node = self._compare()
+    def _is(self, left: Any = None) -> Any:
+        node = self._compare(left)
         if self.skip_symbol("is"):
             invert = self.skip_symbol("not")
             node = nodes.Binary(node.pos, "is", node, self._compare())
@@ -188,8 +204,8 @@ class ExpressionParser:
                 node = nodes.Unary(node.pos, "not", node)
         return node
 
-    def _compare(self) -> Any:
-        node = self._binary(0)
+    def _compare(self, left: Any = None) -> Any:
+        node = self._binary(0, left)
         token = self._peeked or self.peek()
         # Any token with such a value counts, a string included.
         if token is None or token[0] == "symbol" or not isinstance(token[1], str) or token[1] not in _COMPARE:
@@ -202,8 +218,8 @@ class ExpressionParser:
             token = self.peek()
         return nodes.Compare(pos, node, operands)
 
-    def _binary(self, level: int) -> Any:
-        node = self.unary()
+    def _binary(self, level: int, left: Any = None) -> Any:
+        node = self.unary() if left is None else left
         while True:
             token = self._peeked or self.peek()
             if token is None:

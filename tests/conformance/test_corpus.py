@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unjucks_engine import TemplateError
+from unjucks_engine import TemplateError, environment
 from unjucks_engine.conformance import render
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -34,8 +34,10 @@ def test_the_corpus_is_complete() -> None:
 
 
 @pytest.mark.parametrize("case", _NAMED)
-def test_case(case: dict[str, Any]) -> None:
-    """The engine prints what Nunjucks prints, and fails where it fails, with its message."""
+def test_case(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine prints what Nunjucks prints, and fails where it fails, with its message: as closures and as generated code."""
+    assert failure(case) is None
+    monkeypatch.setattr(environment, "DEFAULT_WAYS", "code")
     assert failure(case) is None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from unjucks_engine import LimitExceeded, TemplateError, TemplateSyntaxError
-from unjucks_engine.conformance import render
+from unjucks_engine.conformance import environment
 from unjucks_engine.values import well_formed
 
 #: Messages that come from the JavaScript engine, not from Nunjucks.
@@ -32,12 +32,28 @@ _NUMBER = re.compile(r"\d+\.\d+(?:e[+-]\d+)?|\d{15,}")
 
 
 def ours(case: Mapping[str, Any]) -> dict[str, Any]:
-    """Our result for a case, in the oracle's form; ``internal`` marks an error that is a defect in any case."""
+    """Our result for a case, in the oracle's form; ``internal`` marks an error that is a defect in any case.
+
+    Closures and generated code must agree: a case is rendered by both.
+    """
+    first, second = _outcome(case, "auto"), _outcome(case, "code")
+    if first.get("text") != second.get("text") and not (first.get("limit") or second.get("limit")):
+        return {"error": f"the two ways differ: {first} and {second}", "internal": True}
+    if "error" in first and "error" in second and _last(first["error"]) != _last(second["error"]):
+        return {"error": f"the two ways fail differently: {first} and {second}", "internal": True}
+    return first
+
+
+def _outcome(case: Mapping[str, Any], ways: Literal["auto", "code"]) -> dict[str, Any]:
     context = json.loads(json.dumps(case.get("context") or {}))
+    env = environment(case.get("templates") or {}, case.get("options") or {})
+    env.ways = ways
     try:
-        text = render(
-            case.get("template"), case.get("templates") or {}, case.get("entry"), context, case.get("options") or {}
-        )
+        template = case.get("template")
+        if template is None:
+            text = env.render_entry_units(case.get("entry") or "main.njk", context)
+        else:
+            text = env.render_units(template, context)
     except TemplateError as error:
         # A file that cannot be parsed is an error here wherever it is included; Nunjucks loses such errors inside loops.
         broken = error.template not in ("", case.get("entry")) and (
