@@ -105,6 +105,10 @@ image-context: $(READY) ## Fill dist/image-context, the folder for `docker build
 bench-tenants: $(READY) ## Set up N=100 tenants; beside the same objects written by a plain client
 	@PYTHONPATH=tests $(BIN)/python tests/perf/bench_tenants.py --tenants $(or $(N),100)
 
+.PHONY: bench-drift
+bench-drift: $(READY) ## How long an edit stands: each child of a tenant deleted, each held field changed and taken away; N=20 tenants
+	@PYTHONPATH=tests $(BIN)/python tests/perf/bench_drift.py --tenants $(or $(N),20)
+
 .PHONY: bench-jobs
 bench-jobs: $(READY) ## N=200 jobs on a warm renderer at RATE=5 a second, from apply to Complete
 	@PYTHONPATH=tests $(BIN)/python tests/perf/bench_jobs.py --jobs $(or $(N),200) --rate $(or $(RATE),5)

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 SHARE = 4
 """A figure is told again when it moved by more than a quarter of what was told,"""
-STEPS = {"millicores": 100, "mebibytes": 64, "jobs_last_hour": 5, "database_bytes": 256 * 1024}
+STEPS = {"millicores": 100, "mebibytes": 64, "jobs_last_hour": 0, "database_bytes": 256 * 1024}
 """and by more than this; pods always. A figure that becomes zero, or ceases to be, is always told."""
 SIZES_EVERY = 10
 """Sizes are asked in each tenth round, another tenth of the tenants in each."""
