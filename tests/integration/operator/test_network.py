@@ -28,7 +28,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"),
 PLATFORM = names.PLATFORM_NAMESPACE
 RULES = {
     "ingressFrom": [{"namespace": "ingress-nginx", "ports": [8080]}],
-    "egressTo": [{"cidr": "0.0.0.0/0", "ports": [443]}, {"namespace": "tenant-open", "ports": [9090]}],
+    "egressTo": [
+        {"cidr": "0.0.0.0/0", "ports": [443]},
+        {"namespace": "tenant-open", "ports": [9090]},
+        {"cidr": "::/0", "ports": [443]},
+    ],
 }
 # Operators follow each other here and none fails: there is no need to notice a lost one within two seconds.
 PATIENT = {"leaseDuration": 15, "renewDeadline": 10, "retryPeriod": 1}
@@ -82,10 +86,12 @@ async def test_rules_become_policies_that_the_server_accepts(site: Site, operato
     blocks = [
         peer["ipBlock"] for rule in found[names.POLICY_EGRESS]["egress"] for peer in rule["to"] if "ipBlock" in peer
     ]
-    (block,) = blocks
-    assert block["cidr"] == "0.0.0.0/0"
+    # The server takes all of it: each exception lies strictly inside its range, and is written as the server wants it.
+    six, block = sorted(blocks, key=lambda it: str(it["cidr"]), reverse=True)
+    assert (block["cidr"], six["cidr"]) == ("0.0.0.0/0", "::/0")
+    assert {"fd00:ec2::/32", "fe80::/9", "::/80", "fd00:10:244::/56", "64:ff9b::af4:0/112"} <= set(six["except"])
     assert {"169.254.0.0/16", "127.0.0.0/8", "10.244.0.0/16", "10.96.0.0/16", "224.0.0.0/3"} <= set(block["except"])
-    assert (await condition(site, "open", ConditionType.NETWORK_RULES_READY))["message"] == "all 3 rules are applied"
+    assert (await condition(site, "open", ConditionType.NETWORK_RULES_READY))["message"] == "all 4 rules are applied"
 
 
 async def test_a_foreign_addition_to_a_policy_is_taken_out(site: Site, operator: OperatorProcess) -> None:
