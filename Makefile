@@ -55,6 +55,10 @@ test-integration: $(READY) ## Against a real control plane, PostgreSQL, PgBounce
 test-e2e: $(READY) ## On the real cluster: pods, packets, the chart, the images
 	@$(call twice,tests/e2e)
 
+.PHONY: isolation
+isolation: $(READY) ## Every attack on the isolation of tenants, tried with everything up and with us down; ARGS="--help" for more
+	@PYTHONPATH=tests $(BIN)/python -m isolation $(ARGS)
+
 .PHONY: check
 check: $(READY) ## Format, lint, types, import rules, and that everything generated is up to date
 	@$(BIN)/ruff format --check .

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 WRITE_VERBS: Final = ("create", "update", "patch", "delete", "deletecollection")
+# As a pod, and as the process that tests start.
+OPERATORS: Final = ("system:serviceaccount:unjucks-system:unjucks-operator", "unjucks-operator")
 # Created, but nothing is stored: questions to the apiserver and tokens.
 NOT_STORED: Final = frozenset(
     {
@@ -31,14 +33,19 @@ _SYSTEM_PREFIXES: Final = (
 
 
 def policy(level: str) -> dict[str, Any]:
-    """The audit policy: writes at ``level`` (Metadata, Request or RequestResponse), one line per answered request."""
+    """The audit policy: writes at ``level`` (Metadata, Request or RequestResponse), one line per answered request.
+
+    Of the operator also what it reads: its rights are compared with what it does. A watch tells of itself when it begins.
+    """
     return {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
-        "omitStages": ["RequestReceived", "ResponseStarted"],
+        "omitStages": ["RequestReceived"],
         "rules": [
+            {"level": "Metadata", "users": list(OPERATORS), "verbs": ["watch"], "omitStages": ["ResponseComplete"]},
+            {"level": "Metadata", "users": list(OPERATORS), "verbs": ["get", "list"], "omitStages": ["ResponseStarted"]},
             {"level": "None", "verbs": ["get", "list", "watch"]},
-            {"level": level, "verbs": list(WRITE_VERBS)},
+            {"level": level, "verbs": list(WRITE_VERBS), "omitStages": ["ResponseStarted"]},
         ],
     }
 
@@ -94,6 +101,33 @@ def parse(line: str) -> Write | None:
         request=event.get("requestObject"),
         response=event.get("responseObject"),
     )
+
+
+@dataclass(frozen=True, order=True)
+class Deed:
+    """One kind of request of the operator's: what a rule of RBAC has to allow."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+def deeds(log: Path, platform: str) -> tuple[set[Deed], set[Deed], list[str]]:
+    """What the operator did: in tenants' namespaces and cluster-wide, in the platform's own namespace, and what was forbidden."""
+    everywhere: set[Deed] = set()
+    at_home: set[Deed] = set()
+    forbidden: list[str] = []
+    for line, _ in lines(log):
+        event = json.loads(line)
+        reference = event.get("objectRef") or {}
+        if event["user"]["username"] not in OPERATORS or not reference.get("resource"):
+            continue
+        resource = "/".join(part for part in (reference["resource"], reference.get("subresource", "")) if part)
+        deed = Deed(reference.get("apiGroup", ""), resource, event["verb"])
+        (at_home if reference.get("namespace") == platform else everywhere).add(deed)
+        if (event.get("annotations") or {}).get("authorization.k8s.io/decision") == "forbid":
+            forbidden.append(f"{event['verb']} {event['requestURI']}")
+    return everywhere, at_home, forbidden
 
 
 def lines(log: Path, offset: int = 0) -> Iterator[tuple[str, int]]:
