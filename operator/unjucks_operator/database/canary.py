@@ -49,22 +49,30 @@ async def run_canary(database: Database) -> list[str]:
     findings: list[str] = []
     try:
         async with database.tenant_tx(roles[1]) as connection:
-            await connection.execute("SET LOCAL lock_timeout = '2s'")
-            await _plant(connection, uids[1], RUN_B, MARK_B)
-            before = await _fingerprint(connection, roles[1])
-            await _become(connection, roles[0])
-            await _plant(connection, uids[0], RUN_A, MARK_A)
-            await _control(connection, uids)
-            for attempt in ATTEMPTS:
-                if text := await _try(connection, attempt, uids, roles):
-                    findings.append(f"{attempt.name}: {text}")
-            findings += await _copy(connection, uids)
-            findings += await _switch(connection, uids, roles)
-            if await _fingerprint(connection, roles[1]) != before:
-                findings.append("what the other tenant sees has changed")
+            findings += await try_everything(connection, uids, roles)
             raise Undo
     except Undo:
         return findings
+
+
+async def try_everything(connection: Connection, uids: Sequence[uuid.UUID], roles: Sequence[str]) -> list[str]:
+    """The attempts themselves, in a transaction of the caller's that has to be rolled back afterwards."""
+    findings: list[str] = []
+    await connection.execute("SET LOCAL lock_timeout = '2s'")
+    await _become(connection, roles[1])
+    await _plant(connection, uids[1], RUN_B, MARK_B)
+    before = await _fingerprint(connection, roles[1])
+    await _become(connection, roles[0])
+    await _plant(connection, uids[0], RUN_A, MARK_A)
+    await _control(connection, uids)
+    for attempt in ATTEMPTS:
+        if text := await _try(connection, attempt, uids, roles):
+            findings.append(f"{attempt.name}: {text}")
+    findings += await _copy(connection, uids)
+    findings += await _switch(connection, uids, roles)
+    if await _fingerprint(connection, roles[1]) != before:
+        findings.append("what the other tenant sees has changed")
+    return findings
 
 
 async def _plant(connection: Connection, uid: uuid.UUID, run: uuid.UUID, mark: str) -> None:
