@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 from aiohttp import web
@@ -19,11 +19,12 @@ _HOP = {"transfer-encoding", "content-length", "connection", "content-encoding"}
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that came by. ``query`` as sent by the client."""
+    """A request that came by. ``query`` as sent by the client; ``body`` of writes only."""
 
     method: str
     path: str
     query: dict[str, str]
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def watch(self) -> bool:
@@ -139,12 +140,12 @@ class ApiProxy:
             for name, value in request.headers.items()
             if name.lower() not in {"host", "authorization", *_HOP}
         }
-        body = await request.read()
+        sent = await request.read()
         async with self._session.request(
             request.method,
             self._server + request.path,
             params=query,
-            data=body or None,
+            data=sent or None,
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None),
         ) as upstream:
@@ -152,7 +153,7 @@ class ApiProxy:
             if seen.is_write and upstream.status < 300:
                 self.writes += 1
                 if self.after_write is not None:
-                    self.after_write(self.writes, seen)
+                    self.after_write(self.writes, replace(seen, body=sent))
             if not seen.watch or self._ending:
                 body = b"" if seen.watch else await upstream.read()
                 return web.Response(status=upstream.status, body=body, headers=kept)

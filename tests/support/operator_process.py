@@ -33,7 +33,11 @@ ROOT = Path(__file__).resolve().parents[2]
 OPERATOR_USER = "unjucks-operator"
 RENDERER_REPOSITORY = "ghcr.io/unjucks/unjucks-renderer"  # of the operator's default configuration
 START_SECONDS = 120.0
-QUICK_LEASE = {"leaseDuration": 2, "renewDeadline": 1.4, "retryPeriod": 0.3}
+STEADY_LEASE = {"leaseDuration": 15, "renewDeadline": 10, "retryPeriod": 0.3}
+"""An operator that is stopped gives its Lease back, so the next one need not wait; and a slow machine must not end a holder."""
+
+QUICK_LEASE = {"leaseDuration": 7, "renewDeadline": 6, "retryPeriod": 0.3}
+"""For tests that kill operators. On a slow machine one may lose it; then the operator ends, and has to be started again."""
 
 
 def chart_manifests(*arguments: str) -> list[dict[str, Any]]:
@@ -170,7 +174,7 @@ class Site:
         config: dict[str, Any] = {
             "kubernetes": {"kubeconfig": str(kubeconfig or self.plane.kubeconfig_for(OPERATOR_USER))},
             "health": {"host": "127.0.0.1", "port": port},
-            "leader": QUICK_LEASE,
+            "leader": STEADY_LEASE,
             # The pods of the stand-in kubelet share this machine's network: there are no policies to try.
             "network": {"probe": {"enabled": False}},
         }

@@ -4,60 +4,56 @@ The proxy counts every write and notes those to the output; the ledger in Postgr
 publishing again what the first one had published before it could say so.
 """
 
+import itertools
+
 import asyncpg
 import pytest
 
 from support.jobs import job_manifest, ready_of, registry_manifest, wait_job
+from support.killing import END_SECONDS, killing
 from support.operator_process import Site
 from support.tenants import tenant_manifest
 from unjucks_operator.kube.resources import CONFIG_MAP, GENERATION_JOB
 
-pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1200)]
 NS = "tenant-killed"
 
 
 async def test_a_kill_after_any_write_publishes_once(site: Site) -> None:
-    async with site.proxy() as proxy:
-        kubeconfig = site.kubeconfig_through(proxy)
-        settings = {"renderer": {"idleAfter": 600}}
-        async with site.operator(kubeconfig=kubeconfig, **settings):
-            await site.apply(tenant_manifest("killed", tier="professional"))
-            await site.wait_for("tenant/killed", "condition=Ready", 60)
-            await site.apply(registry_manifest(NS))
-            await site.wait_for("templateregistry/templates", "condition=Ready", 60, NS)
-            proxy.writes = 0
-            await site.apply(job_manifest(NS, "reference", {"name": "bob"}))
-            await wait_job(site, NS, "reference")
+    async with killing(site, renderer={"idleAfter": 600}) as operators:
+        await operators.running()
+        await site.apply(tenant_manifest("killed", tier="professional"))
+        await site.wait_for("tenant/killed", "condition=Ready", END_SECONDS)
+        await site.apply(registry_manifest(NS))
+        await site.wait_for("templateregistry/templates", "condition=Ready", END_SECONDS, NS)
+        await site.apply(job_manifest(NS, "reference", {"name": "bob"}))
+        await wait_job(site, NS, "reference", END_SECONDS)
         wanted = (await _output(site, "reference"))["data"]
-        total = (
-            sum(seen.is_write and "events" not in seen.path for seen in proxy.requests[-proxy.writes :]) or proxy.writes
-        )
-        for number in range(1, max(total, 2) + 1):
+        for number in itertools.count(1):
             name = f"kill-{number}"
-            victim = await site.start_operator(kubeconfig=kubeconfig, **settings)
-            await victim.ready()
-            proxy.writes = 0
-            proxy.requests.clear()
-            proxy.after_write = lambda count, _seen, victim=victim, number=number: (  # type: ignore[misc]
-                victim.kill() if count >= number else None
+            operators.proxy.requests.clear()
+            killed = await operators.strike(
+                number,
+                name,
+                lambda name=name: site.apply(job_manifest(NS, name, {"name": "bob"})),  # type: ignore[misc]
+                lambda name=name: wait_job(site, NS, name, END_SECONDS),  # type: ignore[misc]
             )
-            await site.apply(job_manifest(NS, name, {"name": "bob"}))
-            assert await victim.process.wait() == -9
-            proxy.after_write = None
-            async with site.operator(kubeconfig=kubeconfig, **settings):
-                await wait_job(site, NS, name, 90)
-            assert (await _output(site, name))["data"] == wanted
+            after = f"killed after write {number} of:\n" + "\n".join(operators.writes)
+            assert (await _output(site, name))["data"] == wanted, after
             publications = [
                 seen
-                for seen in proxy.requests
+                for seen in operators.proxy.requests
                 if seen.method in ("POST", "PUT", "PATCH") and "/configmaps" in seen.path
             ]
-            assert len(publications) == 1, f"killed after write {number}: {publications}"
+            assert len(publications) == 1, f"{publications}, {after}"
             body = await site.api.get(GENERATION_JOB, name, NS)
             assert body is not None
             assert ready_of(body)["status"] == "True"
             assert [item["path"] for item in body["status"]["files"]] == ["bob.txt", "docs/token.txt"]
             assert await _publications(site, body["metadata"]["uid"]) == [("published", 1)]
+            if not killed:
+                break
+        assert number > 2, after  # at least the output and the status
 
 
 async def _output(site: Site, name: str) -> dict[str, dict[str, str]]:
