@@ -230,6 +230,42 @@ CEL_PAIRS: Final = (
         )
         for number, key in enumerate(("unjucks.io/tenant", "-team", "team-", _LONG, ""))
     ),
+    *(
+        Pair(
+            f"tenant-member-of-the-cluster-{number}",
+            "Tenant",
+            owner(kind="ServiceAccount", name="robot", namespace=good),
+            owner(kind="ServiceAccount", name="robot", namespace=bad),
+            "spec.members.owners[0].namespace",
+            "service accounts of the cluster and of the platform are no members; name one that belongs to people's programs",
+        )
+        for number, (good, bad) in enumerate(
+            (
+                ("ci", "kube-system"),
+                ("mykube-system", "kube-public"),
+                ("unjucks", "unjucks-system"),
+                ("shift", "openshift-x"),
+            )
+        )
+    ),
+    Pair(
+        "tenant-region-moved",
+        "Tenant",
+        {"region": "eu-1"},
+        {"region": "us-1"},
+        "spec.region",
+        "a tenant stays in its region; make a new Tenant in the other one and move its content",
+        old={"region": "eu-1"},
+    ),
+    Pair(
+        "tenant-region-taken-away",
+        "Tenant",
+        {"region": "eu-1"},
+        {},
+        "spec.region",
+        "a tenant stays in its region; make a new Tenant in the other one and move its content",
+        old={"region": "eu-1"},
+    ),
     Pair(
         "tenant-database-taken-away",
         "Tenant",

@@ -75,10 +75,10 @@ def worth_telling(told: Usage, now: Usage) -> bool:
     if told.pods != now.pods:
         return True
     for name, step in STEPS.items():
-        old, new = getattr(told, name), getattr(now, name)
+        old, new = getattr(told, name) or 0, getattr(now, name)
         if new is None or old == new:
             continue
-        if old is None or bool(old) != bool(new) or abs(new - old) > max(step, old // SHARE):
+        if not old or not new or abs(new - old) > max(step, old // SHARE):
             return True
     return False
 

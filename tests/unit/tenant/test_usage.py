@@ -43,6 +43,7 @@ def test_figures_are_summed_over_namespaces() -> None:
         (Usage(jobs_last_hour=42), Usage(jobs_last_hour=37), False),
         (Usage(jobs_last_hour=1), Usage(), True),
         (Usage(), Usage(database_bytes=10), True),
+        (Usage(), Usage(database_bytes=0), False),
         (Usage(database_bytes=10**6), Usage(database_bytes=10**6 + 10**5), False),
         (Usage(database_bytes=10**6), Usage(database_bytes=2 * 10**6), True),
         (Usage(database_bytes=10), Usage(), False),
