@@ -1,4 +1,4 @@
-"""IsolationVerified with a real operator: true soon after the start, false when the schema is sabotaged, true again after the repair."""
+"""IsolationVerified with a real operator: true after the start, false when the schema is sabotaged, true when it is mended."""
 
 import asyncio
 from collections.abc import AsyncIterator
