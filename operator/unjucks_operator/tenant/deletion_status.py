@@ -35,7 +35,7 @@ def compute_deleting_status(
 ) -> dict[str, Any]:
     """The status. ``database``: its size when it was asked for; later what status already says is kept. ``blockers``: what
     Kubernetes says of namespaces that do not go away."""
-    stopped = outcome.stopped
+    stopped = outcome.errors.get("held") or outcome.stopped
     message = stopped.message if isinstance(stopped, OperatorError) else (str(stopped) if stopped else "finishing")
     held = isinstance(stopped, OperatorError) and stopped.reason in HELD
     reason = stopped.reason if held and isinstance(stopped, OperatorError) else Reason.DELETING

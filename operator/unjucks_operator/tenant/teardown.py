@@ -47,7 +47,8 @@ def plan_deletion(scope: Scope, observed: Observed, verdict: Verdict) -> Plan:
     hold = plan_hold(scope, observed.now, verdict)
     if hold is None:
         return plan_teardown(scope, observed)
-    stages = [Stage(stage.name, _kept(stage, observed)) for stage in plan_tenant(scope, observed).stages]
+    # A repair that fails must not hide that the deletion is held.
+    stages = [Stage(it.name, _kept(it, observed), blocking=False) for it in plan_tenant(scope, observed).stages]
     return Plan(stages=(*stages, Stage("held", (hold,))))
 
 

@@ -13,7 +13,7 @@ from unjucks_operator.config import Config
 from unjucks_operator.config.deletion import MassDeletion
 from unjucks_operator.database.usage import Size
 from unjucks_operator.engine.store import ResourceStore
-from unjucks_operator.errors import Waiting
+from unjucks_operator.errors import Unavailable, Waiting
 from unjucks_operator.planning import Apply, Delete, DropDatabase, Hold, Outcome, Plan, RetireDatabase, SetFinalizers
 from unjucks_operator.tenant.breaker import DeletionBreaker, Verdict, judge
 from unjucks_operator.tenant.deletion_status import compute_deleting_status
@@ -190,6 +190,14 @@ def test_a_hold_that_needs_somebody_is_a_condition_of_its_own(reason: Reason) ->
     moving = {item["type"] for item in status_of(Waiting("soon", reason=Reason.NAMESPACE_TERMINATING))["conditions"]}
     assert {"Deleting", "Reconciling"} <= moving
     assert "DeletionHeld" not in moving
+
+
+def test_a_repair_that_fails_does_not_hide_that_the_deletion_is_held() -> None:
+    plan = plan_deletion(scope(spec={"protected": True}), observed(), Verdict())
+    assert not any(stage.blocking for stage in plan.stages[:-1])
+    outcome = Outcome(errors={"isolation": Unavailable("down"), "held": Waiting("why", reason=Reason.PROTECTED)})
+    status = compute_deleting_status(scope(), {}, outcome, observed(), now=NOW)
+    assert {"DeletionHeld"} <= {item["type"] for item in status["conditions"]}
 
 
 def test_what_blocks_a_namespace_is_named() -> None:
