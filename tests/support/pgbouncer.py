@@ -22,7 +22,7 @@ INSTALL = "apt-get install -y --no-install-recommends pgbouncer"
 class PgBouncer:
     """``dsn(database)`` leads through it. ``pool_size`` is the number of server connections for each user and database."""
 
-    def __init__(self, server_port: int, users: dict[str, str], pool_size: int = 2) -> None:
+    def __init__(self, server_port: int, users: dict[str, str], pool_size: int = 2, extra: str = "") -> None:
         binary = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if binary is None:
             raise RuntimeError(f"PgBouncer is not installed. As root, run: {INSTALL}")
@@ -46,7 +46,7 @@ default_pool_size = {pool_size}
 max_client_conn = 200
 server_login_retry = 1
 logfile = {self._folder / "log"}
-"""
+{extra}"""
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -85,9 +85,9 @@ logfile = {self._folder / "log"}
 
 
 @contextlib.contextmanager
-def pgbouncer(server_port: int, users: dict[str, str], pool_size: int = 2) -> Iterator[PgBouncer]:
-    """A running pooler."""
-    pooler = PgBouncer(server_port, users, pool_size)
+def pgbouncer(server_port: int, users: dict[str, str], pool_size: int = 2, extra: str = "") -> Iterator[PgBouncer]:
+    """A running pooler. ``extra``: more lines of its configuration."""
+    pooler = PgBouncer(server_port, users, pool_size, extra)
     try:
         pooler.start()
         yield pooler

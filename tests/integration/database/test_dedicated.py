@@ -121,8 +121,8 @@ async def test_making_one_can_be_cut_off_at_every_request(shared_database: Ready
                 try:
                     await homes.ensure(uid, "acme", first="Dedicated")
                     finished = not proxy.fired
-                except errors.OperatorError as error:
-                    assert isinstance(error, errors.Retryable), error.message
+                except errors.Retryable:
+                    pass
                 proxy.disarm()
                 await homes.close()
             row = await facts(shared_database, names.database_role(uid))
