@@ -55,6 +55,9 @@ else
   echo "making a new database in $PGDATA"
   initdb --pgdata="$PGDATA" --username=postgres --pwfile="$POSTGRES_PASSWORD_FILE" --auth-local=peer \
     --auth-host=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --data-checksums --no-instructions
+  # A server without clients goes on counting where initdb stopped, below 16384, and what is numbered there counts as PostgreSQL's own:
+  # row security is ignored on it. So the count is set to where it would be after a first real start.
+  pg_resetwal -o 16384 -D "$PGDATA" >/dev/null
   printf 'CREATE DATABASE "%s"\n' "$database" | alone postgres
   echo "pgdata$number" >"$data/current"
 fi

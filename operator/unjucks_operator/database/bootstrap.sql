@@ -158,6 +158,14 @@ BEGIN
     EXECUTE format('CREATE POLICY retired ON unjucks_ops.tenant FOR SELECT TO %I USING (state <> ''active'')', prefix || '_reaper');
 END $$;
 
+-- PostgreSQL ignores row security on what it takes for its own: everything that was numbered before a first real start of the server.
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_class c WHERE c.relnamespace IN ('unjucks'::regnamespace, 'unjucks_ops'::regnamespace) AND c.oid < 16384) THEN
+        RAISE EXCEPTION 'the tables of this database were made in single-user mode: row security does not work on them'
+            USING HINT = 'Start with a new database, made while the server runs.', ERRCODE = '55000';
+    END IF;
+END $$;
+
 -- What a later reader of the catalog compares: owners, row security, policies, rights, functions of one schema, a line each.
 CREATE OR REPLACE FUNCTION unjucks_ops.security_lines(p_schema name) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

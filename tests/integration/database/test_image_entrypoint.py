@@ -114,6 +114,14 @@ async def test_the_operator_gets_a_login_of_its_own(container: Container) -> Non
         row = await connection.fetchrow("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user")
         assert row is not None
         assert tuple(row) == (False, False)
+        # What is numbered below 16384 counts as PostgreSQL's own, and has no row security whatever the catalog says.
+        low = "SELECT relname FROM pg_class WHERE oid < 16384 AND relnamespace::regnamespace::text LIKE 'unjucks%'"
+        assert await connection.fetch(low) == []
+        protected = (
+            "SELECT bool_and(row_security_active(c.oid)) FROM pg_class c WHERE c.relrowsecurity "
+            "AND c.relnamespace::regnamespace::text LIKE 'unjucks%'"
+        )
+        assert await connection.fetchval(protected) is True
     finally:
         await connection.close()
     for user, database in (
