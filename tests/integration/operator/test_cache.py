@@ -18,7 +18,7 @@ from unjucks_api.conditions import ConditionType, find_condition
 from unjucks_operator.cache.acl import parse_list
 from unjucks_operator.kube.resources import SECRET, TENANT
 
-pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
