@@ -25,7 +25,7 @@ import asyncpg
 import pytest
 
 INSTALL = "apt-get install -y --no-install-recommends postgresql postgresql-client"
-START_TIMEOUT = 30.0
+START_TIMEOUT = 90.0
 SUPERUSER = "postgres"
 
 

@@ -23,7 +23,7 @@ from unjucks_operator.renderers.ca import Authority
 from unjucks_operator.renderers.certificates import Leaf, client_context
 from unjucks_operator.renderers.client import Endpoint, RendererClient
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 def write_certificates(folder: Path, leaf: Leaf) -> None:

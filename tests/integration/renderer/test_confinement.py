@@ -17,7 +17,7 @@ from unjucks_api.render_protocol import ErrorResponse, Limits
 from unjucks_runtime.renderer.wire import Kind, TaskHeader
 from unjucks_runtime.renderer.workers import Outcome, TaskFailed, WorkerPool
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 MIB = 1024 * 1024
 LIMITS = Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=64 * MIB)

@@ -46,7 +46,7 @@ from unjucks_operator.renderers.client import RendererClient, RenderFailure
 
 from .conftest import ENVIRONMENT, HOSTILE
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 UID = "0b0e0f4c-5a3e-4f6e-9d5b-0a3b6d1f2c11"
 TREE = {

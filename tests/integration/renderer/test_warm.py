@@ -14,7 +14,7 @@ from unjucks_operator.renderers.client import RendererClient, RenderFailure
 
 from .test_server import TREE, UID, children, refused, request, serving
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 WARM = ("--warm-trees", "2")
 
