@@ -19,6 +19,7 @@ class Reason(StrEnum):
     DELETION_HELD = "DeletionHeld"
     PROTECTED = "Protected"  # deleted although spec.protected
     MASS_DELETION = "MassDeletion"  # one of very many deletions at once
+    APPROVED = "Approved"  # of an event: a destructive change was approved with a second factor
     # every kind
     INVALID_SPEC = "InvalidSpec"
     NOT_PERMITTED = "NotPermitted"

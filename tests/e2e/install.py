@@ -25,11 +25,14 @@ class InstallError(Exception):
 
 def values_for(cluster: AnyCluster, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Build and load the images; the chart's values that use them."""
-    built = images.load(cluster, IMAGES, docker=isinstance(cluster, kind.KindCluster))
+    webhooks = bool((extra or {}).get("webhooks", {}).get("enabled"))
+    wanted = (*IMAGES, "webhooks") if webhooks else IMAGES
+    built = images.load(cluster, wanted, docker=isinstance(cluster, kind.KindCluster))
     return {
         "image": {
             "operator": built["operator"].reference,
             "renderer": built["renderer"].reference,
+            **({"webhooks": built["webhooks"].reference} if webhooks else {}),
             "pullPolicy": "IfNotPresent",
         },
         "database": {"bundled": {"enabled": True, "image": built["postgres"].reference}},

@@ -18,6 +18,7 @@ import yaml
 from support import chart
 from unjucks_api.v1alpha1 import KINDS
 from unjucks_operator import reference
+from unjucks_webhooks import reference as webhooks_reference
 
 ROOT: Final = chart.ROOT
 CHART_README: Final = "charts/unjucks-operator/README.md"
@@ -31,6 +32,7 @@ _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):")
 def pure() -> dict[str, str]:
     """Path → text of every generated file that needs nothing but Python."""
     pages = {f"docs/reference/{name}": text for name, text in reference.pages().items()}
+    pages["docs/reference/webhooks.md"] = webhooks_reference.page()
     return pages | {CHART_README: chart_readme(), ARGOCD: argocd_config()}
 
 
@@ -131,7 +133,15 @@ def install_manifest() -> str:
     """The chart rendered for an external database, in an order in which everything exists before it is needed."""
     manifests = chart.render(chart.EXTERNAL)
     policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
-    order = ["CustomResourceDefinition", *policies, "ServiceAccount", "ClusterRole", "Role", "ClusterRoleBinding", "RoleBinding"]
+    order = [
+        "CustomResourceDefinition",
+        *policies,
+        "ServiceAccount",
+        "ClusterRole",
+        "Role",
+        "ClusterRoleBinding",
+        "RoleBinding",
+    ]
     manifests.sort(key=lambda it: order.index(it["kind"]) if it["kind"] in order else len(order))
     namespace = {
         "apiVersion": "v1",

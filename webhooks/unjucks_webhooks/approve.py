@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from unjucks_api import approvals, names
 from unjucks_api.approvals import Approval, Change
+from unjucks_api.reasons import Reason
 from unjucks_webhooks.approvers import Verdict
 from unjucks_webhooks.kube import KubeError
 from unjucks_webhooks.review import Answer, Request, allow
@@ -187,7 +188,7 @@ def event(approved: Approved, now: float, name: str) -> dict[str, Any]:
         "kind": "Event",
         "metadata": {"name": f"{approved.tenant[:200]}.{name}", "namespace": "default"},
         "type": "Normal",
-        "reason": "Approved",
+        "reason": Reason.APPROVED.value,
         "action": "ApproveChange",
         "note": approved.note()[:1000],
         "eventTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
