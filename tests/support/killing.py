@@ -1,8 +1,10 @@
-"""kill -9 of a real operator after its n-th write about one object, then a takeover by another operator, as in real life.
+"""kill -9 of a real operator after its n-th write about one object, then a takeover by another operator.
 
 A proxy between operator and API server sees every write after the server did it and before the operator hears of it. Only writes
 that speak of the object under test count: an operator also looks after everything that was there before. How many there are is
 found out by going on until a run ends before the kill; it may differ between runs, because statuses are written as things happen.
+The dead operator's Lease is expired by hand: waiting for it would take a quarter of a minute each time, and a Lease that is short
+enough to wait for gets lost on a busy machine. That it expires by itself is tested with the Lease.
 Used by the kill matrices of tests/integration/operator.
 """
 
@@ -15,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from support.apiproxy import ApiProxy, Seen
-from support.operator_process import QUICK_LEASE, OperatorProcess, Site
+from support.operator_process import OperatorProcess, Site
+from unjucks_api import names
+from unjucks_operator.kube.resources import LEASE
 
 CALM_SECONDS = 3.0
 """After the end of a run without a write about the object for so long, no more are to come."""
@@ -43,8 +47,9 @@ class Killing:
     async def running(self) -> OperatorProcess:
         """The operator that works now; a new one when there is none."""
         while self.operator is None:
+            await self._expire_lease()
             kubeconfig = self.site.kubeconfig_through(self.proxy)
-            operator = await self.site.start_operator(kubeconfig=kubeconfig, leader=QUICK_LEASE, **self.settings)
+            operator = await self.site.start_operator(kubeconfig=kubeconfig, **self.settings)
             self._logs.append(operator.log)
             self.operator = operator
             ready = asyncio.create_task(operator.ready())
@@ -81,6 +86,13 @@ class Killing:
         finally:
             self.proxy.after_write = None
         return self._struck
+
+    async def _expire_lease(self) -> None:
+        """Nobody holds the Lease any more. Only called when no operator runs."""
+        lease = await self.site.api.get(LEASE, "unjucks-operator", names.PLATFORM_NAMESPACE)
+        if lease is not None:
+            lease["spec"]["holderIdentity"] = ""
+            await self.site.api.replace(lease, manager="test")
 
     async def _supervised(self, task: asyncio.Future[Any]) -> None:
         """Await the task; meanwhile start an operator whenever there is none, as a kubelet would."""

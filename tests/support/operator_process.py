@@ -36,9 +36,6 @@ START_SECONDS = 120.0
 STEADY_LEASE = {"leaseDuration": 15, "renewDeadline": 10, "retryPeriod": 0.3}
 """An operator that is stopped gives its Lease back, so the next one need not wait; and a slow machine must not end a holder."""
 
-QUICK_LEASE = {"leaseDuration": 7, "renewDeadline": 6, "retryPeriod": 0.3}
-"""For tests that kill operators. On a slow machine one may lose it; then the operator ends, and has to be started again."""
-
 
 def chart_manifests(*arguments: str) -> list[dict[str, Any]]:
     """What the chart makes, rendered by the real helm."""

@@ -1,7 +1,7 @@
 """kill -9 after each write of "create Tenant": always the same end, nothing twice, nothing left over.
 
 A proxy between operator and API server counts the operator's writes about this tenant and kills it after the n-th one was done
-and before it hears of it. Then another operator takes over, through the Lease, as in real life.
+and before it hears of it. Then another operator takes over.
 """
 
 import itertools
