@@ -13,7 +13,7 @@ from e2e.install import NAMESPACE, install
 from e2e.tenant_site import VALUES
 from unjucks_api import approvals, names
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 TENANT = "elm"
 CODE = names.ANNOTATION_APPROVAL
