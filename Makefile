@@ -106,8 +106,8 @@ image-context: $(READY) ## Fill dist/image-context, the folder for `docker build
 ##@ Measurements: one line of JSON each, with a ratio to a floor or a peer of the same run
 
 .PHONY: bench-tenants
-bench-tenants: $(READY) ## Set up N=100 tenants; beside the same objects written by a plain client
-	@PYTHONPATH=tests $(BIN)/python tests/perf/bench_tenants.py --tenants $(or $(N),100)
+bench-tenants: $(READY) ## Set up N=100 tenants (DATABASE=dedicated: a database for each); beside the same objects from a plain client
+	@PYTHONPATH=tests $(BIN)/python tests/perf/bench_tenants.py --tenants $(or $(N),100) --database $(or $(DATABASE),shared)
 
 .PHONY: bench-drift
 bench-drift: $(READY) ## How long an edit stands: each child of a tenant deleted, each held field changed and taken away; N=20 tenants

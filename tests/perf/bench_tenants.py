@@ -89,9 +89,10 @@ async def floor(site: Site, count: int) -> dict[str, float]:
     }
 
 
-async def operator(site: Site, count: int) -> dict[str, Any]:
-    """Apply ``count`` Tenants and wait until each says Ready."""
-    async with site.operator() as process:
+async def operator(site: Site, count: int, database: str) -> dict[str, Any]:
+    """Apply ``count`` Tenants and wait until each says Ready. ``database``: shared, or dedicated for one of its own for each."""
+    tiers = {"starter": {"dedicatedDatabase": "Default" if database == "dedicated" else "Never"}}
+    async with site.operator(tiers=tiers) as process:
         await asyncio.sleep(1.0)
         mark = await asyncio.to_thread(site.plane.audit_mark)
         applied: dict[str, float] = {}
@@ -148,22 +149,30 @@ def _rss(pid: int) -> float:
     return 0.0
 
 
-async def bench(count: int) -> dict[str, Any]:
+async def bench(count: int, database: str) -> dict[str, Any]:
     """Both, on one control plane."""
     with tempfile.TemporaryDirectory() as folder, ControlPlane.start(Options()) as plane:
         async with platform(plane, Path(folder)) as site:
             lowest = await floor(site, count)
-            ours = await operator(site, count)
+            ours = await operator(site, count, database)
     ratio = round(ours["tenantsPerSecond"] / lowest["tenantsPerSecond"], 3)
-    return {"bench": "tenants", "tenants": count, "operator": ours, "floor": lowest, "ratioToFloor": ratio}
+    return {
+        "bench": "tenants",
+        "tenants": count,
+        "database": database,
+        "operator": ours,
+        "floor": lowest,
+        "ratioToFloor": ratio,
+    }
 
 
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--tenants", type=int, default=100, help="how many (default: %(default)s)")
+    parser.add_argument("--database", choices=("shared", "dedicated"), default="shared", help="where their records are")
     options = parser.parse_args()
-    print(json.dumps(asyncio.run(bench(options.tenants))))
+    print(json.dumps(asyncio.run(bench(options.tenants, options.database))))
     return 0
 
 

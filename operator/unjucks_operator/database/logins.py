@@ -92,13 +92,13 @@ class Logins:
         """One tenant's logins; None when it has none."""
         async with self._platform.service_tx() as connection:
             row = await connection.fetchrow("SELECT * FROM unjucks_ops.login_report($1)", uuid.UUID(uid))
-        return None if row is None else _state(row)
+        return None if row is None else login_of(row)
 
     async def report(self) -> dict[str, LoginState]:
         """All of them by UID, with what is not as it has to be; one query."""
         async with self._platform.service_tx() as connection:
             rows = await connection.fetch("SELECT * FROM unjucks_ops.login_report(NULL)")
-        return {str(row["tenant_id"]): _state(row) for row in rows}
+        return {str(row["tenant_id"]): login_of(row) for row in rows}
 
     async def begin(self, uid: str, *, shared: bool) -> NewLogin:
         """Give the login that is not in use a new password.
@@ -151,7 +151,8 @@ class Logins:
         return tuple(row["name"] for row in rows)
 
 
-def _state(row: Mapping[str, Any]) -> LoginState:
+def login_of(row: Mapping[str, Any]) -> LoginState:
+    """A line of ``login_report``."""
     return LoginState(
         uid=str(row["tenant_id"]),
         role=row["role_name"],

@@ -79,10 +79,11 @@ class Placement:
         return self.role
 
 
-_COLUMNS = (
-    "tenant_id, role_name, home, database_state, contents, move, move_to, move_phase, move_progress, move_started_at, moved_at, "
-    "clear_after"
-)
+COLUMNS = (
+    "tenant_id", "role_name", "home", "database_state", "contents", "move", "move_to", "move_phase", "move_progress",
+    "move_started_at", "moved_at", "clear_after",
+)  # fmt: skip
+_COLUMNS = ", ".join(COLUMNS)
 
 
 async def read_placement(connection: Connection, uid: str) -> Placement:
@@ -91,13 +92,13 @@ async def read_placement(connection: Connection, uid: str) -> Placement:
         f"SELECT {_COLUMNS} FROM unjucks_ops.placement WHERE tenant_id = $1",
         uuid.UUID(uid),
     )
-    return Placement(uid, names.database_role(uid)) if row is None else _placement(row)
+    return Placement(uid, names.database_role(uid)) if row is None else placement_of(row)
 
 
 async def read_placements(connection: Connection) -> dict[str, Placement]:
     """All lines, by UID."""
     rows = await connection.fetch(f"SELECT {_COLUMNS} FROM unjucks_ops.placement")
-    return {str(row["tenant_id"]): _placement(row) for row in rows}
+    return {str(row["tenant_id"]): placement_of(row) for row in rows}
 
 
 class Placements:
@@ -147,10 +148,11 @@ async def change(connection: Connection, before: Placement, **values: Any) -> Pl
     )  # fmt: skip
     if row is None:
         raise errors.Conflict("somebody else worked on this tenant's database at the same time")
-    return _placement(row)
+    return placement_of(row)
 
 
-def _placement(row: Mapping[str, Any]) -> Placement:
+def placement_of(row: Mapping[str, Any]) -> Placement:
+    """The line as it came from the database."""
     return Placement(
         uid=str(row["tenant_id"]),
         role=row["role_name"],
