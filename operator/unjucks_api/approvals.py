@@ -87,7 +87,11 @@ def destructive_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple
         found.append(Change(RECLAIM_POLICY, _DELETE, "spec.database.reclaimPolicy from Retain to Delete"))
     if _leaves_dedicated(old, before, after):
         found.append(
-            Change(DATABASE_MODE, _wanted_mode(after), f"{_how_it_leaves(before, after)}, which drops its own database")
+            Change(
+                DATABASE_MODE,
+                _wanted_mode(after),
+                f"{_how_it_leaves(before, after)}, after which its own database may be dropped",
+            )
         )
     confirmed = _annotations(new).get(names.ANNOTATION_CONFIRM_DELETE, "")
     if confirmed and _annotations(old).get(names.ANNOTATION_CONFIRM_DELETE) != confirmed:

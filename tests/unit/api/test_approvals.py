@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from unjucks_api import approvals, names
 from unjucks_api.approvals import Change
+from unjucks_api.v1alpha1.tenant import Tier
 
 KEY = bytes(range(32))
 CONFIRM = names.ANNOTATION_CONFIRM_DELETE
@@ -137,3 +138,7 @@ def test_records_are_kept_one_for_each_path() -> None:
     new = sealed(at="later")
     body = tenant(approved=approvals.merge([old, other], [new]))
     assert set(approvals.approvals_of(body, KEY)) == {new, other}
+
+
+def test_the_tiers_are_those_of_the_api() -> None:
+    assert tuple(tier.value for tier in Tier) == approvals.TIERS
