@@ -180,14 +180,15 @@ class Triggers:
         if resource is CONFIG_MAP:
             self._on_config_map(child)
             return
-        uid = child.labels.get(names.LABEL_TENANT_UID) or (old.labels.get(names.LABEL_TENANT_UID) if old else None)
-        if uid is None:
-            return
         if resource is RESOURCE_QUOTA and _only_counts(old, new):
             return
-        if resource is POD:
-            self._on_pod(child, uid)
-        self._wake_tenant(child.labels.get(names.LABEL_TENANT, ""), uid, pod=resource is POD)
+        # Also whose it was before: somebody may have changed the very labels that say so.
+        for name, uid in {_owner(item) for item in (old, new) if item is not None}:
+            if uid is None:
+                continue
+            if resource is POD:
+                self._on_pod(child, uid)
+            self._wake_tenant(name, uid, pod=resource is POD)
         if resource is NAMESPACE and old is None:
             self._wake_namespace(child.name)
 
@@ -225,6 +226,11 @@ class Triggers:
             self._registry_queue.add(key)
         for key in self._jobs_of.get(("ConfigMap", child.namespace, child.name)):
             self._job_queue.add(key)
+
+
+def _owner(child: Child) -> tuple[str, str | None]:
+    """Name and UID of the Tenant that its labels name."""
+    return child.labels.get(names.LABEL_TENANT, ""), child.labels.get(names.LABEL_TENANT_UID)
 
 
 def _only_counts(old: Child | None, new: Child | None) -> bool:

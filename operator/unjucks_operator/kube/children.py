@@ -197,9 +197,16 @@ class ChildWriter:
             known = await self._look(task)
         for _ in range(_ROUNDS):
             if known is None:
-                created = await self._api.create(
-                    task.body, manager=task.manager, metadata_only=self._metadata_suffices(task.resource)
-                )
+                try:
+                    created = await self._api.create(
+                        task.body, manager=task.manager, metadata_only=self._metadata_suffices(task.resource)
+                    )
+                except Waiting:
+                    # A full quota is told before the name is looked at: perhaps what fills it is this very object.
+                    known = await self._look(task)
+                    if known is None:
+                        raise
+                    continue
                 if created is not None:
                     return await self._finish(task, flight, created, Outcome.CREATED)
                 known = await self._look(task)
@@ -296,12 +303,10 @@ class ChildWriter:
         managed = known.labels.get(LABEL_MANAGED_BY) == MANAGED_BY
         same_tenant = known.labels.get(LABEL_TENANT_UID) == wanted.get(LABEL_TENANT_UID)
         record = self._records.get(task.place)
-        # Our labels may have been stripped; but what we wrote for another owner (a Tenant deleted and made again) is not ours now.
+        # Our labels may have been stripped or changed: the very object that we wrote for this owner is this owner's, whatever it
+        # says now. What we wrote for another one (a Tenant deleted and made again) is not ours now.
         mine = (known.uid, _owner(task.body))
-        written_by_us = LABEL_TENANT_UID not in known.labels and mine in (
-            (record.uid, record.owner) if record else None,
-            self._departed.get(task.place),
-        )
+        written_by_us = mine in ((record.uid, record.owner) if record else None, self._departed.get(task.place))
         handed_over = known.uid == task.adopt and not (managed or LABEL_TENANT_UID in known.labels)
         if not ((managed and same_tenant) or written_by_us or handed_over):
             owner = "belongs to another tenant" if managed and not same_tenant else "was not made by the operator"

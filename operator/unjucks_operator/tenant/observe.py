@@ -90,7 +90,15 @@ async def find_candidates(scope: Scope, stores: Mapping[Resource, ChildStore], a
     own = {child.name for child in stores[NAMESPACE].indexed(scope.tenant.uid)}
     wanted = [item.name for item in scope.tenant.spec.namespaces or () if item.adopt and item.name not in own]
     found = {name: await look_at(api, name) for name in wanted}
-    return {name: candidate for name, candidate in found.items() if candidate is not None}
+    # One that is the tenant's already, by its label or as status knows it, only had its labels changed: the child writer sees to it.
+    known = {row.get("uid") for row in scope.tenant.status.get("namespaces") or () if row.get("adopted")}
+    return {
+        name: candidate
+        for name, candidate in found.items()
+        if candidate is not None
+        and candidate.uid not in known
+        and candidate.labels.get(names.LABEL_TENANT_UID) != scope.tenant.uid
+    }
 
 
 def view_of_quota(child: Child) -> QuotaView:

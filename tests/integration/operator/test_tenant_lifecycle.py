@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -295,6 +296,25 @@ async def test_every_child_and_every_field_of_it_is_repaired(site: Site, operato
     await site.wait_for("tenant/drift", "condition=Ready", 30)
 
 
+@asynccontextmanager
+async def without_policies(site: Site) -> AsyncIterator[None]:
+    """The chart's admission policies are not bound meanwhile."""
+    kind = "validatingadmissionpolicybindings"
+    before = yaml.safe_load(await site.kubectl("get", kind, "-o", "yaml"))
+    bound = [item | {"metadata": {"name": item["metadata"]["name"]}} for item in before["items"]]
+    await site.kubectl("delete", kind, "--all")
+
+    async def gone() -> bool:
+        answer = await site.kubectl("delete", "tenant", "guarded", "--dry-run=server", check=False)
+        return "forbidden" not in answer.lower()
+
+    try:
+        await eventually(gone)
+        yield
+    finally:
+        await site.apply(*bound)
+
+
 # --- deletion -------------------------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +323,9 @@ async def test_a_protected_tenant_keeps_everything_until_it_is_unprotected(
 ) -> None:
     await ready(site, "guarded", protected=True)
     before = await children_of(site, "guarded")
-    await site.kubectl("delete", "tenant", "guarded", "--wait=false")
+    assert "spec.protected" in await site.kubectl("delete", "tenant", "guarded", "--wait=false", check=False)
+    async with without_policies(site):  # as for somebody who is exempt from them, or a CRD that is deleted
+        await site.kubectl("delete", "tenant", "guarded", "--wait=false")
     assert (await condition(site, "guarded", "DeletionHeld"))["reason"] == "Protected"
     deny = before["NetworkPolicy", names.POLICY_DENY]
     await site.api.delete(NETWORK_POLICY, names.POLICY_DENY, "tenant-guarded", uid=deny["metadata"]["uid"])
