@@ -258,7 +258,7 @@ class App:
         self.isolation_checks = IsolationVerifier(
             self.database,
             Tenants(self.database),
-            is_ready=lambda: self.gate.open,
+            is_ready=lambda: self.gate.is_open,
             on_change=self._wake_tenants,
             interval=self.config.sweep.isolation,
             clock=self.clock,

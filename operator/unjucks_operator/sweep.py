@@ -4,6 +4,7 @@ schema is ready. Made by ``app``.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -19,56 +20,80 @@ from unjucks_operator.errors import OperatorError, Unavailable, Waiting
 
 _log = logging.getLogger(__name__)
 
+_PATIENCE = 5.0
+"""Seconds for which a call waits for the preparation of the database at the start, before it says that it has to wait."""
+
 
 class DatabaseGate:
     """The tenants' records, once the database is prepared; until then every call says that it is not available, and why."""
 
     def __init__(self, tenants: Homes) -> None:
         self._tenants = tenants
-        self.why = ""
-        self.open = False
+        self._why = ""
+        self._open = False
+        self._settled = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database is prepared."""
+        return self._open
+
+    def let_in(self) -> None:
+        """The database is prepared."""
+        self._open = True
+        self._settled.set()
+
+    def refuse(self, why: str) -> None:
+        """The preparation failed; it will be tried again."""
+        self._why = why
+        self._settled.set()
 
     async def ensure(self, uid: str, name: str, *, wanted: str = "", first: str = "Shared") -> Any:
         """See ``Homes.ensure``."""
-        self._check()
+        await self._check()
         return await self._tenants.ensure(uid, name, wanted=wanted, first=first)
 
     async def move(self, uid: str, name: str, target: str) -> Any:
         """See ``Homes.move``."""
-        self._check()
+        await self._check()
         return await self._tenants.move(uid, name, target)
 
     async def renew_login(self, uid: str, there: str, *, every: float, overlap: float) -> Any:
         """See ``Homes.renew_login``."""
-        self._check()
+        await self._check()
         return await self._tenants.renew_login(uid, there, every=every, overlap=overlap)
 
     async def commit_login(self, uid: str, version: str, overlap: float) -> Any:
         """See ``Homes.commit_login``."""
-        self._check()
+        await self._check()
         return await self._tenants.commit_login(uid, version, overlap)
 
     async def drop_login(self, uid: str) -> None:
         """See ``Homes.drop_login``."""
-        self._check()
+        await self._check()
         await self._tenants.drop_login(uid)
 
     async def retire(self, uid: str, name: str) -> Any:
         """See ``Homes.retire``."""
-        self._check()
+        await self._check()
         return await self._tenants.retire(uid, name)
 
     async def drop(self, uid: str) -> Any:
         """See ``Homes.drop``."""
-        self._check()
+        await self._check()
         return await self._tenants.drop(uid)
 
-    def _check(self) -> None:
-        if not self.open and not self.why:
+    async def _check(self) -> None:
+        if not self._settled.is_set():
+            # At the start: a moment's patience, so that a restart does not make every Tenant unready for that moment.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._settled.wait()
+        if not self._open and not self._why:
             # Ordinary at the start, and over in a moment: nothing to warn of.
             raise Waiting("the database is being prepared", reason=Reason.PROGRESSING, after=0.5)
-        if not self.open:
-            raise Unavailable(self.why, reason=Reason.DATABASE_UNAVAILABLE, after=1.0)
+        if not self._open:
+            raise Unavailable(self._why, reason=Reason.DATABASE_UNAVAILABLE, after=1.0)
 
 
 class Sweeper:
@@ -119,20 +144,20 @@ class Sweeper:
 
     async def _database(self) -> None:
         delay = 0.5
-        while not self._gate.open:
+        while not self._gate.is_open:
             try:
                 await self._prepare()
-                self._gate.open = True
+                self._gate.let_in()
                 _log.info("the database is ready")
                 self._wake_tenants()
             except OperatorError as error:
-                self._gate.why = error.message
+                self._gate.refuse(error.message)
                 _log.warning("the database cannot be prepared, again in %.1f s: %s", delay, error.message)
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, 15.0)
             except Exception:
                 # Nobody waits for this task: an error that ended it would end every repair without a word.
-                self._gate.why = "the database cannot be prepared: an unexpected error; see the operator's log"
+                self._gate.refuse("the database cannot be prepared: an unexpected error; see the operator's log")
                 _log.exception("unexpected error while the database was prepared, again in %.1f s", delay)
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, 15.0)

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from unjucks_operator import config
-from unjucks_operator.__main__ import EXIT_CODES, main
+from unjucks_operator.__main__ import EXIT_CODES, _hide, main
 from unjucks_operator.config import Config
+from unjucks_operator.engine.logs import Secrets
 from unjucks_operator.engine.process import Exit
 
 
@@ -63,12 +64,26 @@ def test_the_printed_configuration_is_complete_and_hides_the_secret(
     output: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNJUCKS_DATABASE_DSN", "postgresql://u:hunter-two@h/d")
+    monkeypatch.setenv("UNJUCKS_CACHE_URLS", "redis://:hunter-three@one queue=redis://:hunter-four@two")
     assert main(["--print-config", "--output", output]) == 0
     text = capsys.readouterr().out
-    assert "hunter-two" not in text
+    for secret in ("hunter-two", "hunter-three", "hunter-four"):
+        assert secret not in text
     shown = json.loads(text) if output == "json" else yaml.safe_load(text)
     assert shown.keys() == config.dump(Config()).keys()
     assert shown["workers"] == config.dump(Config())["workers"]
+
+
+def test_no_log_shows_an_address_or_its_password() -> None:
+    urls = "redis://:hunter-three@one\nqueue=redis://u:hunter-four@two"
+    secrets = Secrets()
+    _hide(
+        config.load(None, {"UNJUCKS_CACHE_URLS": urls, "UNJUCKS_DATABASE_DSN": "postgresql://u:hunter-two@h/d"}),
+        secrets,
+    )
+    for secret in ("hunter-two", "hunter-three", "hunter-four", "queue=redis://u:hunter-four@two"):
+        assert secret not in secrets.redact(f"it said: {secret}!")
+    assert secrets.redact("it said: one") == "it said: one", "the control"
 
 
 def test_a_wrong_command_line_is_a_usage_error() -> None:
