@@ -32,6 +32,7 @@ _POLL: Final = 0.2
 _FIRST_RETRY: Final = 15.0
 _SOON_ENOUGH: Final = 300.0
 """A result that is younger than this is not doubted at the start, in seconds: an operator that keeps restarting makes no pods."""
+_REMEMBERED: Final = timedelta(days=7)
 _OLD_AFTER: Final = 3
 """A result counts for this many intervals."""
 
@@ -72,7 +73,8 @@ class NetworkProbe:
         self._handled = data.get("requested", "")
         if self._asked == self._handled:
             self._wanted.clear()  # heard of before it was known that the last operator had done it
-        self.state = load(data, self._clock.wall(), self._patience)
+        # An old result counts until the first probe, which comes at once: no tenant flickers because the operator was away.
+        self.state = load(data, self._clock.wall(), _REMEMBERED)
         self._task = asyncio.create_task(self._run(), name="network probe")
 
     async def stop(self) -> None:
