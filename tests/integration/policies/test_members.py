@@ -115,3 +115,25 @@ def test_a_burst_never_gets_past_the_quota(policed: Policed) -> None:
     # Under contention the server may give up on one with a conflict; it never lets it in.
     assert all(answer.status in (403, 409, 500) for answer in refused), {answer.status for answer in refused}
     assert any("exceeded quota: unjucks-quota" in str(answer.body) for answer in refused)
+
+
+@pytest.mark.isolation("T-reserved-subjects")
+def test_members_of_the_system_are_refused(policed: Policed) -> None:
+    def body(**member: str) -> dict[str, object]:
+        spec = {"tier": "starter", "members": {"owners": [member]}}
+        return {"apiVersion": names.API_VERSION, "kind": "Tenant", "metadata": {"name": "reserved"}, "spec": spec}
+
+    path = "/apis/unjucks.io/v1alpha1/tenants"
+    assert policed.post(path, body(kind="Group", name="engineers")).ok
+    for member in (
+        {"kind": "Group", "name": "system:masters"},
+        {"kind": "Group", "name": "system:authenticated"},
+        {"kind": "Group", "name": "system:serviceaccounts"},
+        {"kind": "User", "name": "system:kube-controller-manager"},
+        {"kind": "User", "name": "system:serviceaccount:unjucks-system:unjucks-operator"},
+        {"kind": "ServiceAccount", "name": "system:x", "namespace": "plain"},
+    ):
+        for who in (policed.admin, policed.exempt):
+            answer = policed.post(path, body(**member), who=who)
+            assert answer.status == 422, member
+            assert "spec.members.owners[0].name" in answer.body["message"]
