@@ -20,8 +20,9 @@ from unjucks_operator.errors import OperatorError, Unavailable, Waiting
 
 _log = logging.getLogger(__name__)
 
-_PATIENCE = 5.0
-"""Seconds for which a call waits for the preparation of the database at the start, before it says that it has to wait."""
+_PATIENCE = 30.0
+"""Seconds for which a call waits for the preparation of the database at the start, before it says that it has to wait. Longer than
+a slow machine needs, since saying so makes every Tenant unready for that moment; a database that is down is known of much earlier."""
 
 
 class DatabaseGate:
@@ -162,7 +163,7 @@ class Sweeper:
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, 15.0)
         while True:
-            await self._clock.sleep(self._interval * self._rng.uniform(0.9, 1.1))
+            await self._clock.sleep(self._interval * self._rng.uniform(0.8, 1.0))
             try:
                 self.compare(await self._records.sweep())
                 await self._refresh_platform()
