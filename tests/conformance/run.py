@@ -11,6 +11,7 @@ cases whose expectation differs. Exit status 1 if a case fails (or differs).
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import pathlib
 import re
@@ -136,7 +137,7 @@ def regenerate(place: pathlib.Path, check: bool, install: bool) -> int:
             if _comparable(old) != _comparable(new):
                 changed += 1
                 print(f"{file.name}: {old['name']}")
-        if not check:
+        if not check and after != before:
             lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in after)
             file.write_bytes(f"[\n{lines}\n]\n".encode("utf-8", "surrogatepass"))
     oracle.close()
@@ -162,6 +163,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--install", action="store_true", help="fetch nunjucks with npm if it is missing")
     options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # messages can hold halves of characters
     if options.regenerate:
         changed = regenerate(options.cases, options.check, options.install)
         print(f"{changed} cases {'differ' if options.check else 'changed'}")
