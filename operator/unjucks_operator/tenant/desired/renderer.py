@@ -120,6 +120,9 @@ def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
                 "readinessProbe": probe | {"periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
                 "livenessProbe": {
                     "httpGet": {"path": "/healthz", "port": HEALTH_PORT, "scheme": "HTTP"},
+                    # On a node that is very busy a start takes long; killing it then would only begin it anew. Not a startup
+                    # probe: readiness would have to wait for that one, and a cold start with it.
+                    "initialDelaySeconds": 90,
                     "periodSeconds": 10,
                     "timeoutSeconds": 5,
                     "failureThreshold": 3,
