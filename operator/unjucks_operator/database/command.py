@@ -18,12 +18,14 @@ import asyncpg
 import orjson
 
 from unjucks_operator import errors
+from unjucks_operator.config import Config
 from unjucks_operator.database.bootstrap import bootstrap, bootstrap_sql, scram_verifier
 from unjucks_operator.database.failures import translate
+from unjucks_operator.database.homes import Homes
 from unjucks_operator.database.identifiers import DEFAULT_PREFIX, check_prefix, quote_login
 from unjucks_operator.database.migrate import migrate
 from unjucks_operator.database.pool import Database
-from unjucks_operator.database.tenants import Tenants
+from unjucks_operator.database.tenants import DatabaseState, Drift
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,8 +93,11 @@ async def _bootstrap(options: argparse.Namespace) -> int:
 
 
 async def _check(database: Database, output: str) -> int:
-    tenants = Tenants(database)
-    states = await tenants.sweep()
+    homes = Homes(database, Config())
+    tenants = homes.tenants
+    states = await homes.sweep(inside=False)
+    await homes.close()
+    open_databases = await homes.logins.open_databases()
     async with database.service_tx() as connection:
         rows = await connection.fetch("SELECT unjucks_ops.installation_drift() AS line")
     installation = [row["line"] for row in rows]
@@ -100,8 +105,9 @@ async def _check(database: Database, output: str) -> int:
     found = {
         "installation": installation,
         "schema": list(tenants.schema_drift),
-        "tenants": {uid: [item.value for item in state.drift] for uid, state in states.items() if state.drift},
+        "tenants": {uid: codes for uid, state in states.items() if (codes := _codes(state))},
         "orphans": orphans,
+        "openDatabases": list(open_databases),
         "checked": len(states),
     }
     if output == "json":
@@ -112,12 +118,21 @@ async def _check(database: Database, output: str) -> int:
         for line in tenants.schema_drift:
             print(f"schema: {line}")
         for state in states.values():
-            if state.drift:
-                print(f"tenant {state.name} ({state.uid}, role {state.role}, {state.state}): {', '.join(state.drift)}")
+            if codes := _codes(state):
+                print(f"tenant {state.name} ({state.uid}, role {state.role}, {state.state}): {', '.join(codes)}")
         for role, uid in orphans.items():
             print(f"role {role} has no tenant here (UID {uid}); it is taken back when that Tenant exists, else drop it")
+        for name in open_databases:
+            print(
+                f"database {name} lets everybody in, tenants' logins too: REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"
+            )
         print(f"{len(states)} tenants checked")
     return 1 if installation or tenants.schema_drift or found["tenants"] else 0
+
+
+def _codes(state: DatabaseState) -> list[str]:
+    """What is wrong; without the connection limit, which is the operator's configuration, and without what is no fault."""
+    return [item.value for item in state.drift if item not in (Drift.DATABASE_CONNECTION_LIMIT, Drift.LEFTOVERS)]
 
 
 def _secret(path: str) -> str:

@@ -229,7 +229,7 @@ class Homes:
         return await self.tenants.drop(uid)
 
     # --- all tenants ------------------------------------------------------------------------------------------------
-    async def sweep(self) -> dict[str, TenantRecord]:
+    async def sweep(self, *, inside: bool = True) -> dict[str, TenantRecord]:
         """Every tenant with all that is wrong about it: role, own database, logins.
 
         A few queries, whatever the number of tenants.
@@ -255,7 +255,7 @@ class Homes:
         for uid, login in logins.items():
             if login.drift or login.due:
                 found.setdefault(uid, []).append(Drift.LOGINS)
-        for uid in await self._look_inside(placements):
+        for uid in await self._look_inside(placements) if inside else ():
             found.setdefault(uid, []).append(Drift.OWN_SCHEMA)
         for uid, codes in found.items():
             if (state := states.get(uid)) is not None and state.state is TenantState.ACTIVE:
