@@ -21,8 +21,10 @@ from unjucks_operator.errors import OperatorError, Unavailable, Waiting
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 30.0
-"""Seconds for which a call waits for the preparation of the database at the start, before it says that it has to wait. Longer than
-a slow machine needs, since saying so makes every Tenant unready for that moment; a database that is down is known of much earlier."""
+"""Seconds for which a call waits for the preparation of the database at the start, before it says that it has to wait.
+
+Longer than a slow machine needs: saying so makes every Tenant unready for that moment. A database that is down is known of earlier.
+"""
 
 
 class DatabaseGate:
