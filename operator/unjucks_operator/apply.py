@@ -50,6 +50,9 @@ class Children(Protocol):
     async def apply(self, manifest: Manifest, manager: str, *, adopt: str | None = None) -> object:
         """Bring the child to this state, with no request when it is there already. ``adopt``: UID of one that was handed over."""
 
+    def signature_left(self, manifest: Manifest, manager: str) -> str | None:
+        """What tells later whether somebody changed the child since our last write."""
+
 
 class TenantRecords(Protocol):
     """The tenants' part of the database; ``database.tenants.Tenants``."""
@@ -185,6 +188,7 @@ class Effects:
                 await self._api.delete(BY_KIND[kind], name, namespace, uid=uid)
             case IssueCertificate(manifest, identity):
                 await self._children.apply(_with_certificate(manifest, self._issue(identity)), names.MANAGER_RENDERER)
+                outcome.results["certificate"] = self._children.signature_left(manifest, names.MANAGER_RENDERER)
             case EnsureDatabase(uid, name, wanted, first):
                 database = await self._tenants.ensure(uid, name, wanted=wanted, first=first)
                 if not database.usable:

@@ -138,6 +138,12 @@ class ChildWriter:
         place = resource_of(manifest), (metadata.get("namespace") or "", metadata["name"])
         return self._is_settled(place, fieldsets.digest(manifest), manager)
 
+    def signature_left(self, manifest: Manifest, manager: str) -> str | None:
+        """The object's ownership signature as our last write left it. The store may hold a later one, when somebody was quick."""
+        metadata = manifest["metadata"]
+        record = self._records.get((resource_of(manifest), (metadata.get("namespace") or "", metadata["name"])))
+        return record.settled.get(manager, ("", None))[1] if record is not None else None
+
     def is_own_echo(self, resource: Resource, old: Child | None, new: Child | None) -> bool:
         """Whether an event tells no more than that our own last write happened."""
         if new is None:

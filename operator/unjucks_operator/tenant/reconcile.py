@@ -24,7 +24,7 @@ from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import NAMESPACE, SECRET, TENANT, Resource
 from unjucks_operator.kube.store import ChildStore
-from unjucks_operator.planning import Apply, IssueCertificate, Manifest, Outcome, Plan
+from unjucks_operator.planning import Apply, Manifest, Outcome, Plan
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.tenant.breaker import DeletionBreaker
@@ -271,13 +271,9 @@ class TenantReconciler:
                     self._replicas[uid] = action.manifest["spec"]["replicas"]
         if (database := outcome.results.get("database")) is not None and database.usable:
             self.database_roles[uid] = database.role
-        if (
-            any(isinstance(action, IssueCertificate) for action in actions)
-            and outcome.errors.get("renderers", True) is None
-        ):
-            child = self._stores[SECRET].get(scope.home, names.RENDERER)
-            if child is not None:
-                self._certificates[uid] = child.signature
+        # As our write left it: the store may know of somebody's edit already, which is to be taken back.
+        if (signature := outcome.results.get("certificate")) is not None:
+            self._certificates[uid] = signature
 
     def _forget(self, uid: str) -> None:
         self.database_roles.pop(uid, None)
