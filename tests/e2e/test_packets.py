@@ -41,7 +41,14 @@ MAY_LINGER = 20.0
 
 
 @pytest.mark.isolation(
-    "T-net-tenant", "T-net-renderer", "T-net-apiserver", "T-net-node", "T-net-internet", "T-net-platform", "T-net-in"
+    "MTB-PL1-1201",
+    "T-net-tenant",
+    "T-net-renderer",
+    "T-net-apiserver",
+    "T-net-node",
+    "T-net-internet",
+    "T-net-platform",
+    "T-net-in",
 )
 def test_no_packet_leaves_a_tenant_and_none_comes_in(site: AnyCluster, platform_state: str, outside: Internet) -> None:
     aims = targets(site)

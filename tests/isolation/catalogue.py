@@ -198,7 +198,6 @@ ATTACKS: Final = (
     Attack("T-redis-restart", "a restarted or edited server that lets more in than before", "F7", UP),
     Attack("T-redis-rotation", "an old password, and sessions that came in with it", "F7"),
     Attack("T-prefix-acme-acme2", "keys of acme2 with the rights of acme", "F7"),
-    Attack("T-cache-commands", "cache commands beyond one's own keys", "F7"),
     Attack("T-ready-never-lies", "Ready while something that it promises is missing", "F8", UP),
     Attack("T-no-secret-shown", "a credential in spec, status, events, logs or annotations", "F8", UP),
     Attack("T-rotate-under-load", "old credentials after their rotation", "F9", UP),

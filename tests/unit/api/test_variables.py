@@ -329,6 +329,7 @@ class TestHostileSchemas:
             ({"properties": {f"p{i}": {} for i in range(6000)}}, "more than 5000 subschemas"),
         ],
     )  # fmt: skip
+    @pytest.mark.isolation("T-regex-invalid", "T-regex-redos")
     def test_is_refused_with_words(self, schema: dict[str, Any], words: str) -> None:
         merged, found = validate(schema, {"q": "x"})
         assert merged == {}
