@@ -17,7 +17,7 @@ Called by ``users`` and ``watch``.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from unjucks_api import names
 
@@ -121,6 +121,28 @@ def parse_line(line: str) -> tuple[str, Seen]:
 def parse_list(lines: Iterable[str]) -> Mapping[str, Seen]:
     """``ACL LIST`` as a whole."""
     return dict(map(parse_line, lines))
+
+
+def from_answer(answer: Mapping[Any, Any]) -> Seen:
+    """The answer to ``ACL GETUSER`` (RESP3, bytes): the same as ``parse_line`` makes of the line about that user."""
+    fields = {_text(key): value for key, value in answer.items()}
+
+    def words(key: str) -> frozenset[str]:
+        return frozenset(_text(fields.get(key, b"")).split())
+
+    return Seen(
+        # These three only say again what stands in the other fields.
+        frozenset(map(_text, fields.get("flags", ()))) - {"allkeys", "allchannels", "allcommands"},
+        frozenset(map(_text, fields.get("passwords", ()))),
+        words("keys"),
+        words("channels"),
+        _text(fields.get("commands", b"")),
+        bool(fields.get("selectors")),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def rules(uid: str, hashes: frozenset[str]) -> list[str]:

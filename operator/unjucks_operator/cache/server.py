@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from unjucks_api.reasons import Reason
-from unjucks_operator.cache.acl import COMMAND_RULES, Seen, is_tenant, parse_list
+from unjucks_operator.cache.acl import COMMAND_RULES, Seen, from_answer, is_tenant, parse_list
 from unjucks_operator.cache.addresses import Address
 from unjucks_operator.errors import Bug, NotPermitted, OperatorError, Terminal, Unavailable
 
@@ -86,6 +86,7 @@ class Server:
         self._room = asyncio.Semaphore(settings.connections)
         self._checked = False
         self._commands = ""
+        self._open_users: tuple[str, ...] = ()
         self._failures = 0
         self._not_before = 0.0
         self._last: OperatorError | None = None
@@ -101,12 +102,20 @@ class Server:
         """All users as they are now; also refuses a server that is too old. Tries although the last attempts failed."""
         return await self._guarded(self._look, try_always=True)
 
-    async def look_before_use(self) -> Look:
-        """The same for who is going to make users: raises Terminal(CacheNotProtected) when anybody may come in."""
-        look = await self._guarded(self._look)
-        if look.open_users:
-            raise Terminal(open_message(self.address.place, look.open_users), reason=Reason.CACHE_NOT_PROTECTED)
-        return look
+    async def look_for(self, name: str) -> Look:
+        """The same about one user only, which costs the same with many. Raises Terminal(CacheNotProtected) when anybody may come
+        in, as the last whole look found."""
+
+        async def act() -> Look:
+            whole = None if self._checked and not self._open_users else await self._look()
+            if self._open_users:
+                raise Terminal(open_message(self.address.place, self._open_users), reason=Reason.CACHE_NOT_PROTECTED)
+            if whole is not None:
+                return whole
+            found = await self._send("ACL", "GETUSER", name)  # as two words: the driver leaves the answer as it is
+            return Look({name: from_answer(found)} if found else {}, self._commands)
+
+        return await self._guarded(act)
 
     async def set_user(self, name: str, rules: Sequence[str]) -> None:
         """``ACL SETUSER``; all rules take effect at one moment."""
@@ -131,7 +140,9 @@ class Server:
             self._commands = await self._describe()
             self._checked = True
         lines = await self._send("ACL LIST")
-        return Look(_parsed(lines), self._commands)
+        look = Look(_parsed(lines), self._commands)
+        self._open_users = look.open_users
+        return look
 
     async def _describe(self) -> str:
         """Ask the server for its words: a user that exists within one transaction only, so nobody ever sees it."""

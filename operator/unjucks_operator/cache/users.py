@@ -82,7 +82,7 @@ class CacheUsers:
 
     async def _ensure_on(self, server: Server, uid: str, hashes: frozenset[str]) -> None:
         name = names.cache_user(uid)
-        look = await server.look_before_use()
+        look = await server.look_for(name)
         seen = look.users.get(name)
         found = differences(uid, hashes, seen, look.commands)
         if not found:

@@ -255,7 +255,9 @@ async def test_a_server_that_lets_anybody_in_gets_no_users(user: str) -> None:
 async def test_the_rights_that_the_documentation_asks_for_are_enough(
     redis_server: RedisServer, users: CacheUsers
 ) -> None:
-    allowed = "+acl|list +acl|setuser +acl|deluser +client|kill +client|setname +info +scan +unlink +multi +exec"
+    allowed = (
+        "+acl|list +acl|getuser +acl|setuser +acl|deluser +client|kill +client|setname +info +scan +unlink +multi +exec"
+    )
     redis_server.run("ACL", "SETUSER", "operator", "on", ">pw", "~ut_*", *allowed.split())
     narrow = CacheUsers([Server(it) for it in parse_addresses(redis_server.tenant_url("operator", "pw"))])
     try:
@@ -270,6 +272,20 @@ async def test_the_rights_that_the_documentation_asks_for_are_enough(
         assert "docs/cache.md" in caught.value.message
     finally:
         await narrow.close()
+
+
+@pytest.mark.parametrize(
+    "edit", ["", "allkeys", "%R~x", "resetchannels", "allchannels", "+@all", "nopass", "off", ">other", "(+get ~y)"]
+)
+async def test_one_user_and_all_users_are_read_alike(redis_server: RedisServer, users: CacheUsers, edit: str) -> None:
+    await users.ensure(UID, ONE)
+    words = [edit] if edit.startswith("(") else edit.split()
+    if words:
+        redis_server.run("ACL", "SETUSER", USER, *words)
+    (server,) = users.servers
+    one, every = await server.look_for(USER), await server.look()
+    assert one.users == {USER: every.users[USER]}
+    assert one.commands == every.commands
 
 
 async def test_a_refused_login_says_so_without_the_login(redis_server: RedisServer) -> None:
@@ -297,14 +313,14 @@ async def test_a_frozen_server_is_given_up_and_then_not_asked_for_a_while(redis_
     )
     try:
         with pytest.raises(Unavailable, match=r"did not answer in time|cannot be reached"):
-            await server.look_before_use()
+            await server.look_for(USER)
         listener.close()
         with pytest.raises(Unavailable) as caught:  # at once, with the same words: nobody asked
-            await server.look_before_use()
+            await server.look_for(USER)
         assert caught.value.after == pytest.approx(0.2)
         now[0] += 0.21
         with pytest.raises(Unavailable, match="cannot be reached"):
-            await server.look_before_use()
+            await server.look_for(USER)
     finally:
         listener.close()
         await server.close()
