@@ -70,6 +70,8 @@ def _rows(scope: Scope, previous: Mapping[str, Any], observed: Observed, databas
         row = {"what": "database", "name": role, "action": "Drop" if drop else "Tombstone"}
         sizes = {"objects": database.rows, "bytes": database.bytes} if database else {}
         rows.append(row | _kept_sizes(known.get(("database", role))) | sizes)
+    if observed.cache.available:
+        rows.append({"what": "cache", "name": names.cache_user(scope.tenant.uid), "action": "Delete"})
     return rows
 
 

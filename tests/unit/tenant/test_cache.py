@@ -28,8 +28,9 @@ from unjucks_operator.tenant.cache import (
     plan_cache_removal,
     secret_key,
 )
+from unjucks_operator.tenant.deletion_status import compute_deleting_status
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.facts import CacheView, ChildKey, ChildView
+from unjucks_operator.tenant.facts import CacheView, ChildKey, ChildView, Observed
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 CONFIG = Config()
@@ -157,6 +158,18 @@ def test_removal_closes_the_door_early_and_takes_the_keys_at_the_end() -> None:
     assert late.blocking, "but the Tenant stays until its keys are gone"
     early, late = plan_cache_removal(scope(), {}, CacheView())
     assert early.actions == late.actions == ()
+
+
+def test_the_plan_of_a_deletion_names_the_cache() -> None:
+    def rows(view: CacheView) -> list[dict[str, Any]]:
+        observed = Observed(children={}, now=NOW, cache=view)
+        found: list[dict[str, Any]] = compute_deleting_status(scope(), {}, Outcome(), observed, now=NOW)["deletion"][
+            "plan"
+        ]
+        return [row for row in found if row["what"] == "cache"]
+
+    assert rows(WITH_REDIS) == [{"what": "cache", "name": names.cache_user(TENANT_UID), "action": "Delete"}]
+    assert rows(CacheView()) == []
 
 
 def test_memory_knows_what_it_wrote() -> None:
