@@ -234,7 +234,6 @@ class Homes:
 
         A few queries, whatever the number of tenants.
         """
-        states = await self.tenants.sweep()
         async with self._platform.service_tx() as connection:
             placements = await read_placements(connection)
             facts = await read_facts(connection, None)
@@ -257,6 +256,8 @@ class Homes:
                 found.setdefault(uid, []).append(Drift.LOGINS)
         for uid in await self._look_inside(placements) if inside else ():
             found.setdefault(uid, []).append(Drift.OWN_SCHEMA)
+        # Last: whoever compares with it must not take a tenant that was made meanwhile for one that is gone.
+        states = await self.tenants.sweep()
         for uid, codes in found.items():
             if (state := states.get(uid)) is not None and state.state is TenantState.ACTIVE:
                 states[uid] = replace(state, drift=(*state.drift, *codes))
