@@ -158,7 +158,7 @@ class Environment:
 
     def _checked(self, load: Callable[..., Template], *args: Any) -> None:
         try:
-            load(*args)
+            load(*args).compile()
         except Exception as error:
             failure = self._failure(error)
             raise failure from failure.__cause__
