@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,13 +120,19 @@ async def delete_child(site: Site, resource: Resource, body: Body) -> Repair:
 
 
 async def edit_child(
-    site: Site, resource: Resource, name: str, namespace: str | None, *, take_away: bool
+    site: Site,
+    resource: Resource,
+    name: str,
+    namespace: str | None,
+    *,
+    take_away: bool,
+    wanted: Callable[[Path], bool] = lambda _path: True,
 ) -> list[Repair]:
     """Edit each held field of one object, one after the other, and wait each time until it is as before."""
     body = await site.api.get(resource, name, namespace)
     assert body is not None
     repairs = []
-    for path in held_paths(body):
+    for path in filter(wanted, held_paths(body)):
         for operation in ("replace", "remove") if take_away else ("replace",):
             what = f"{operation} {'.'.join(map(str, path))}"
             repairs.append(
@@ -168,6 +174,15 @@ async def _edit(
 
 def _escaped(part: str | int) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def telling(path: Path) -> bool:
+    """Not each of the labels that all children have alike: those that decide whose an object is, and what it enforces."""
+    same_everywhere = path[:2] == ("metadata", "labels") and path[-1] not in (
+        names.LABEL_MANAGED_BY,
+        names.LABEL_TENANT_UID,
+    )
+    return not same_everywhere or "pod-security" in str(path[-1])
 
 
 def summary(repairs: list[Repair]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from support.drift import children, delete_child, edit_child, summary
+from support.drift import children, delete_child, edit_child, summary, telling
 from support.jobs import job_manifest, registry_manifest, wait_job
 from support.operator_process import OperatorProcess, Site
 from support.tenants import MEMBERS, children_of, database_facts, tenant_manifest
@@ -278,12 +278,20 @@ async def test_the_table_fits_a_terminal(site: Site, operator: OperatorProcess) 
         assert found == {"team": "core", "environment": "test", "cost-center": "CC-1042"}, item["metadata"]["name"]
 
 
+@pytest.mark.timeout(480)
 async def test_every_child_and_every_field_of_it_is_repaired(site: Site, operator: OperatorProcess) -> None:
     await ready(site, "drift")
     found = await children(site, "drift")
     edits = await asyncio.gather(
         *(
-            edit_child(site, resource, body["metadata"]["name"], body["metadata"].get("namespace"), take_away=False)
+            edit_child(
+                site,
+                resource,
+                body["metadata"]["name"],
+                body["metadata"].get("namespace"),
+                take_away=False,
+                wanted=telling,
+            )
             for resource, body in found
         )
     )
