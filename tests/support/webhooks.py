@@ -41,7 +41,7 @@ from unjucks_webhooks.store import ApprovalStore
 USER = "system:serviceaccount:unjucks-system:unjucks-webhooks"
 TENANTS = f"/apis/{names.API_VERSION}/tenants"
 KINDS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 
 
 @dataclass

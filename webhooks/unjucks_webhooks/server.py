@@ -64,6 +64,7 @@ class Server:
         self._kube = kube
         self._metrics = metrics
         self._beat = time.monotonic()
+        self._starting = True
         self._draining = False
         self._telling: set[asyncio.Task[None]] = set()
         self.certificates = Certificates(
@@ -143,6 +144,11 @@ class Server:
             self._beat = time.monotonic()
             await asyncio.sleep(1)
 
+    async def start(self) -> None:
+        """Return when everything is there; only then is the process ready, but it lives and answers before."""
+        await self.checker.start()
+        self._starting = False
+
     async def drain(self) -> None:
         """Not ready any more, but still answering: until the Service's endpoints have heard of it."""
         self._draining = True
@@ -158,7 +164,8 @@ class Server:
         return _said(f"the event loop did not turn for {age:.1f} s" if age > _HEARTBEAT else None)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return _said("stopping" if self._draining else self.certificates.check())
+        waiting = "starting" if self._starting else "stopping" if self._draining else None
+        return _said(waiting or self.certificates.check())
 
     async def _scrape(self, _: web.Request) -> web.Response:
         body = generate_latest(self._metrics.registry)
@@ -211,7 +218,6 @@ async def serve(settings: Settings, access: Access) -> None:
         server.certificates.refresh()
         stack.push_async_callback(server.settle)
         stack.push_async_callback(server.checker.stop)
-        await server.checker.start()
         for work, name in (
             (server.certificates.watch(settings.reload_interval), "certificates"),
             (server.beat(), "heartbeat"),
@@ -230,9 +236,23 @@ async def serve(settings: Settings, access: Access) -> None:
             await web.SockSite(runner, bound, ssl_context=tls, backlog=_BACKLOG).start()
             ports.append(bound.getsockname()[1])
         log.info("serving", extra={"fields": {"port": ports[0], "healthPort": ports[1]}})
+        starting = asyncio.create_task(server.start(), name="start")
+        starting.add_done_callback(_or_else(stopping))
+        stack.push_async_callback(_cancel, starting)
         await stopping.wait()
         log.info("stopping")
         await server.drain()
+
+
+def _or_else(stopping: asyncio.Event) -> Callable[[asyncio.Task[None]], None]:
+    """Ends the process when starting failed in a way that nobody foresaw: the log has the reason, and a new one may do better."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("could not start", exc_info=error)
+            stopping.set()
+
+    return ended
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

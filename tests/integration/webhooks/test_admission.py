@@ -12,7 +12,7 @@ import pytest_asyncio
 from support.webhooks import Replica, WebhookSite
 from unjucks_api import approvals, names
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 ADA = "ada@acme.example"
 CODE = names.ANNOTATION_APPROVAL

@@ -8,7 +8,7 @@ import pytest
 from support.webhooks import USER, WebhookSite
 from unjucks_api import names
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 ADA = "ada@acme.example"
 

@@ -18,7 +18,7 @@ from support.webhooks import USER, Device, Replica, WebhookSite
 from unjucks_api import approvals, names
 from unjucks_api.approvals import Change
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 CODE = names.ANNOTATION_APPROVAL
 UNPROTECT = {"spec": {"protected": False}}
