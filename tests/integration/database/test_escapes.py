@@ -179,7 +179,8 @@ ATTEMPTS = {
 @pytest.mark.parametrize("name", ["sa", "da"])
 async def test_nothing_that_only_others_may(tenants: Tenants, name: str) -> None:
     values = {
-        "me": tenants.logins[name]["username"], "role": tenants.roles[name], "other": tenants.roles["sb" if name == "sa" else "db"], "prefix": tenants.ready.prefix,
+        "me": tenants.logins[name]["username"],
+        "role": tenants.roles[name], "other": tenants.roles["sb" if name == "sa" else "db"], "prefix": tenants.ready.prefix,
         "login": tenants.ready.login, "database": tenants.logins[name]["dbname"],
     }  # fmt: skip
     succeeded, unexpected = [], {}
