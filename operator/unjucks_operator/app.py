@@ -95,7 +95,6 @@ from unjucks_operator.storage import TemplateStorage
 from unjucks_operator.sweep import DatabaseGate, Sweeper
 from unjucks_operator.tenant.breaker import DeletionBreaker
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.desired.quota import concurrent_jobs
 from unjucks_operator.tenant.desired.renderer import build_isolated_pod
 from unjucks_operator.tenant.facts import NetworkView
 from unjucks_operator.tenant.reconcile import TenantReconciler
@@ -293,7 +292,7 @@ class App:
         except InvalidObjectError:
             return 1
         asked = tenant.spec.quota.jobs.concurrent if tenant.spec.quota.jobs else None
-        return concurrent_jobs(self.config.tiers[tenant.spec.tier.value], asked)
+        return self.config.tiers[tenant.spec.tier.value].jobs_at_once(asked)
 
     def _make_reconcilers(self) -> None:
         config, now = self.config, self.clock.wall

@@ -136,6 +136,11 @@ class RendererRange:
     """Most of them under load. Default 1. A Tenant may ask for fewer, never for more."""
 
 
+def bounded_count(given: int, asked: int | None, most: int | None) -> int:
+    """What a Tenant gets that asks for a number: never more than the larger of what the tier gives and its maximum."""
+    return given if asked is None else min(asked, max(given, most or 0))
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Tier:
     """What a Tenant of this tier is entitled to. A Tenant's spec lowers these amounts, and raises them only up to ``maximum``."""
@@ -174,6 +179,14 @@ class Tier:
     execution: Literal["Pooled", "Isolated"] = "Pooled"
     """Where jobs run that do not say: Pooled (warm renderer, fresh process) or Isolated (fresh pod: slower to start).
     Default Pooled."""
+
+    def jobs_at_once(self, asked: int | None) -> int:
+        """How many jobs of a tenant run at one time; ``asked`` is its own wish."""
+        return bounded_count(self.concurrent_jobs, asked, self.maximum.concurrent_jobs)
+
+    def runs_hourly(self, asked: int | None) -> int:
+        """How many runs of a tenant's jobs start within any hour; ``asked`` is its own wish."""
+        return bounded_count(self.jobs_per_hour, asked, self.maximum.jobs_per_hour)
 
     @model_validator(mode="after")
     def _check(self) -> "Tier":

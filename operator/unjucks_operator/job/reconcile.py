@@ -55,7 +55,6 @@ from unjucks_operator.renderers.client import RenderFailure
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.storage import TemplateStorage
-from unjucks_operator.tenant.desired.quota import jobs_per_hour
 
 ACTION = "RunJob"
 WAITS_FOR_USER = frozenset(
@@ -192,7 +191,7 @@ class JobReconciler:
 
     def _hourly(self, tenant: Tenant) -> int:
         asked = tenant.spec.quota.jobs.per_hour if tenant.spec.quota.jobs else None
-        return jobs_per_hour(self._config.tiers[tenant.spec.tier.value], asked)
+        return self._config.tiers[tenant.spec.tier.value].runs_hourly(asked)
 
     async def _rest(self, key: ObjectKey, job: GenerationJob, body: Manifest, decision: Stop | Pause) -> Result:
         if isinstance(decision, Stop):

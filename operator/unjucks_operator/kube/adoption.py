@@ -5,28 +5,14 @@ add up; a RoleBinding gives rights to whoever it names. So all three have to go 
 (before a namespace is taken over) and ``apply`` (again, once its guards stand).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from unjucks_api import names
 from unjucks_api.reasons import Reason
+from unjucks_operator.candidates import SHOWN, Candidate, strangers_text
 from unjucks_operator.errors import OwnershipConflict
 from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.kube.resources import NAMESPACE, NETWORK_POLICY, POD, ROLE_BINDING
 
 _UNWANTED = (POD, NETWORK_POLICY, ROLE_BINDING)
-_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A namespace that exists and is not the tenant's (yet). ``strangers``: what is in it and must not be."""
-
-    uid: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    deleting: bool = False
-    strangers: tuple[str, ...] = ()
 
 
 async def look_at(api: KubeApi, namespace: str) -> Candidate | None:
@@ -50,8 +36,8 @@ async def find_strangers(api: KubeApi, namespace: str, tenant_uid: str) -> tuple
     for resource in _UNWANTED:
         async for page, _ in api.list_pages(resource, namespace=namespace, metadata_only=True, chunk=50):
             found += [f"{resource.kind} {item['metadata']['name']}" for item in page if not _is_ours(item, tenant_uid)]
-            if len(found) > _SHOWN:
-                return tuple(found[: _SHOWN + 1])
+            if len(found) > SHOWN:
+                return tuple(found[: SHOWN + 1])
     return tuple(found)
 
 
@@ -60,15 +46,6 @@ async def require_empty(api: KubeApi, namespace: str, tenant_uid: str) -> None:
     strangers = await find_strangers(api, namespace, tenant_uid)
     if strangers:
         raise OwnershipConflict(strangers_text(namespace, strangers), reason=Reason.ADOPTION_REFUSED)
-
-
-def strangers_text(namespace: str, strangers: tuple[str, ...]) -> str:
-    """What is in the way, and what to do."""
-    shown = ", ".join(strangers[:_SHOWN]) + (" and more" if len(strangers) > _SHOWN else "")
-    return (
-        f"namespace {namespace} cannot be taken over while it holds what was let in without guards: {shown}. Save what you need, "
-        "delete these (scale Deployments to 0), and the operator goes on; bring pods back once the Tenant is Ready"
-    )
 
 
 def _is_ours(item: Manifest, tenant_uid: str) -> bool:

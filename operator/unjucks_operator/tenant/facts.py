@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from unjucks_operator.candidates import Candidate
 from unjucks_operator.evidence import Evidence
-from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.network.enforcement import NEVER_TRIED, Enforcement
 from unjucks_operator.network.ranges import NOTHING_KNOWN, ClusterRanges
 from unjucks_operator.planning import CacheUser

@@ -10,8 +10,8 @@ from dataclasses import replace
 from unjucks_api import names
 from unjucks_api.reasons import Reason
 from unjucks_api.v1alpha1.tenant import DatabaseMode
+from unjucks_operator.candidates import Candidate, strangers_text
 from unjucks_operator.errors import InvalidSpec, OperatorError
-from unjucks_operator.kube.adoption import Candidate, strangers_text
 from unjucks_operator.planning import Action, Apply, Hold, Outcome, Refuse, RequireEmpty
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.desired.namespace import build_namespace

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from unjucks_api import names
+from unjucks_operator.candidates import Candidate
 from unjucks_operator.evidence import Evidence
-from unjucks_operator.kube.adoption import Candidate, look_at
+from unjucks_operator.kube.adoption import look_at
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.child import Child
 from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, RESOURCE_QUOTA, Resource
@@ -90,7 +91,7 @@ async def find_candidates(scope: Scope, stores: Mapping[Resource, ChildStore], a
     own = {child.name for child in stores[NAMESPACE].indexed(scope.tenant.uid)}
     wanted = [item.name for item in scope.tenant.spec.namespaces or () if item.adopt and item.name not in own]
     found = {name: await look_at(api, name) for name in wanted}
-    # One that is the tenant's already, by its label or as status knows it, only had its labels changed: the child writer sees to it.
+    # One that is the tenant's by its label, or as status knows it, only had labels changed: the child writer sees to it.
     known = {row.get("uid") for row in scope.tenant.status.get("namespaces") or () if row.get("adopted")}
     return {
         name: candidate

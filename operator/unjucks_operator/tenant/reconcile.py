@@ -14,13 +14,13 @@ from unjucks_api.reasons import Reason
 from unjucks_api.v1alpha1.common import InvalidObjectError
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.apply import Effects
+from unjucks_operator.candidates import Candidate
 from unjucks_operator.config import Config
 from unjucks_operator.database.usage import DatabaseUsage, Size
 from unjucks_operator.engine.runner import Result
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import Conflict, InvalidSpec, OperatorError, OwnershipConflict, Retryable
 from unjucks_operator.evidence import Evidence
-from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import NAMESPACE, SECRET, TENANT, Resource
 from unjucks_operator.kube.store import ChildStore

@@ -9,10 +9,10 @@ import pytest
 from support.builders import tenant
 from unjucks_api import names
 from unjucks_api.reasons import Reason
+from unjucks_operator.candidates import Candidate
 from unjucks_operator.config import Config
 from unjucks_operator.config.regions import Regions
 from unjucks_operator.errors import OwnershipConflict
-from unjucks_operator.kube.adoption import Candidate
 from unjucks_operator.planning import Apply, Hold, Outcome, Plan, Refuse, RequireEmpty, manifest_key
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import ChildView, Observed, QuotaView

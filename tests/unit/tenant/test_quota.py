@@ -14,7 +14,7 @@ from unjucks_operator.config import Config
 from unjucks_operator.config.regions import Regions
 from unjucks_operator.config.tiers import RendererPods, Tier, TierMaximum, TierQuota
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.desired.quota import build_limits, build_quota, concurrent_jobs, jobs_per_hour
+from unjucks_operator.tenant.desired.quota import build_limits, build_quota
 from unjucks_operator.tenant.desired.renderer import build_deployment
 
 CONFIG = Config()
@@ -97,9 +97,9 @@ def test_a_tenant_goes_up_only_as_far_as_the_platform_allows(
 
 def test_limits_on_jobs_are_bounded_the_same_way() -> None:
     tier, more = CONFIG.tiers.professional, replace(CONFIG.tiers.professional, maximum=MORE)
-    assert [concurrent_jobs(tier, asked) for asked in (None, 2, 99)] == [5, 2, 5]
-    assert [concurrent_jobs(more, asked) for asked in (None, 7, 99)] == [5, 7, 8]
-    assert [jobs_per_hour(tier, asked) for asked in (None, 10, 10**6)] == [5000, 10, 5000]
+    assert [tier.jobs_at_once(asked) for asked in (None, 2, 99)] == [5, 2, 5]
+    assert [more.jobs_at_once(asked) for asked in (None, 7, 99)] == [5, 7, 8]
+    assert [tier.runs_hourly(asked) for asked in (None, 10, 10**6)] == [5000, 10, 5000]
 
 
 def test_a_container_has_a_ceiling_for_everything_that_the_quota_counts() -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from unjucks_api import names
 from unjucks_api.v1alpha1.common import quantity
-from unjucks_operator.config import Tier
+from unjucks_operator.config.tiers import bounded_count
 from unjucks_operator.tenant.desired import Manifest, Scope
 
 _MEBI = 1024 * 1024
@@ -91,21 +91,6 @@ def bounded(given: str, asked: str | None, most: str | None) -> str:
     if asked is None:
         return given
     return asked if quantity(asked) < quantity(ceiling) else ceiling
-
-
-def bounded_count(given: int, asked: int | None, most: int | None) -> int:
-    """The same for a number."""
-    return given if asked is None else min(asked, max(given, most or 0))
-
-
-def concurrent_jobs(tier: Tier, asked: int | None) -> int:
-    """How many jobs of a tenant run at one time."""
-    return bounded_count(tier.concurrent_jobs, asked, tier.maximum.concurrent_jobs)
-
-
-def jobs_per_hour(tier: Tier, asked: int | None) -> int:
-    """How many runs of a tenant's jobs start within any hour."""
-    return bounded_count(tier.jobs_per_hour, asked, tier.maximum.jobs_per_hour)
 
 
 def _share(total: int, sharing: tuple[str, ...], namespace: str) -> int:
