@@ -9,7 +9,7 @@ from support.policies import Policed
 from unjucks_api import names
 from unjucks_api.v1alpha1 import KINDS
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(60), pytest.mark.isolation("T-mass-delete")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240), pytest.mark.isolation("T-mass-delete")]
 
 TENANTS = "/apis/unjucks.io/v1alpha1/tenants"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

@@ -15,7 +15,7 @@ from support import policies
 from support.policies import Policed
 from unjucks_api import names
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 SPACE = "tenant-acme"
 JSON_PATCH = "application/json-patch+json"
@@ -441,3 +441,26 @@ def test_a_tenants_finalizer_comes_off_by_the_operator_only(policed: Policed) ->
     assert policed.admin.request("PATCH", f"{path}/held?dryRun=All", other, content_type=MERGE).ok
     policed.exempt.request("PATCH", f"{path}/held", off, content_type=MERGE).require()
     policed.admin.request("DELETE", f"{path}/held").require()
+
+
+def test_the_operator_makes_and_removes_no_other_cluster_wide_roles(policed: Policed) -> None:
+    """Whoever takes the operator over can neither make a role nor take the cluster's own ones away."""
+    roles = f"{GROUPS['rbac']}/clusterroles"
+    rule = {"apiGroups": ["unjucks.io"], "resources": ["tenants"], "verbs": ["get", "list", "watch"]}
+
+    def role(name: str, **changes: Any) -> dict[str, Any]:
+        rules = [{**rule, "resourceNames": ["acme"], **changes}]
+        return {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": rules,
+        }
+
+    mine = role("unjucks-read-tenant-acme")
+    policed.post(roles, mine, who=policed.operator, dry=False).require()
+    refused(policed.post(roles, role("mine"), who=policed.operator), "metadata.name")
+    refused(policed.post(roles, role("unjucks-read-tenant-x"), who=policed.operator), "rules")
+    for name in ("view", "unjucks-tenant-viewer", "cluster-admin"):
+        refused(policed.operator.request("DELETE", f"{roles}/{name}?dryRun=All"), "metadata.name")
+    policed.operator.request("DELETE", f"{roles}/unjucks-read-tenant-acme").require()

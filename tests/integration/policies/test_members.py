@@ -10,7 +10,7 @@ from support.members import assert_member
 from support.policies import Policed
 from unjucks_api import names
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 OTHERS = ("tenant-acme2", "kube-system", "default", "unjucks-system", "plain")
 
 

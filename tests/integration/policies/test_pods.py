@@ -18,7 +18,7 @@ from unjucks_operator.config import Config
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.desired.renderer import build_deployment, build_isolated_pod, build_service_account
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 SPACE = "tenant-acme"
 PODS = f"/api/v1/namespaces/{SPACE}/pods"
