@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster.controlplane import ControlPlane, Options
-from support.drift import Repair, children, delete_child, edit_child, summary
+from support.drift import Repair, children, delete_child, edit_child, summary, telling
 from support.operator_process import Site, platform
 from support.tenants import tenant_manifest
 from unjucks_operator.kube.resources import NAMESPACE
@@ -44,7 +44,9 @@ async def bench(tenants: int) -> dict[str, Any]:
             deleted: list[Repair] = []
             for resource, body in await children(site, "drift"):
                 metadata = body["metadata"]
-                edited += await edit_child(site, resource, metadata["name"], metadata.get("namespace"), take_away=True)
+                edited += await edit_child(
+                    site, resource, metadata["name"], metadata.get("namespace"), take_away=True, wanted=telling
+                )
             for resource, body in await children(site, "drift"):
                 if resource is not NAMESPACE:  # it takes its content along; how fast that goes is the cluster's affair
                     deleted.append(await delete_child(site, resource, body))

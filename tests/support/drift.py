@@ -20,6 +20,7 @@ from unjucks_operator.kube.api import PatchType
 from unjucks_operator.kube.resources import Resource
 
 REPAIRED_WITHIN = 30.0
+_KEYS = ("name", "containerPort", "protocol", "mountPath")
 Path = tuple[str | int, ...]
 Body = dict[str, Any]
 
@@ -177,12 +178,15 @@ def _escaped(part: str | int) -> str:
 
 
 def telling(path: Path) -> bool:
-    """Not each of the labels that all children have alike: those that decide whose an object is, and what it enforces."""
-    same_everywhere = path[:2] == ("metadata", "labels") and path[-1] not in (
-        names.LABEL_MANAGED_BY,
-        names.LABEL_TENANT_UID,
-    )
-    return not same_everywhere or "pod-security" in str(path[-1])
+    """Not each of the labels that all children have alike, but those that decide whose an object is, and what it enforces.
+
+    And not the keys of lists in the Deployment's pods: another key is another container or volume beside ours, which an apply does
+    not take away. That is a limit, named in docs/security.md.
+    """
+    if path[:2] == ("metadata", "labels"):
+        return path[-1] in (names.LABEL_MANAGED_BY, names.LABEL_TENANT_UID) or "pod-security" in str(path[-1])
+    key_of_list = any(isinstance(part, int) for part in path[:-1]) and path[-1] in _KEYS
+    return not ("template" in path and key_of_list)
 
 
 def summary(repairs: list[Repair]) -> dict[str, Any]:
