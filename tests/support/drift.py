@@ -21,6 +21,10 @@ from unjucks_operator.kube.resources import Resource
 
 REPAIRED_WITHIN = 30.0
 _KEYS = ("name", "containerPort", "protocol", "mountPath")
+_DEFAULTS = frozenset(
+    "successThreshold terminationMessagePath terminationMessagePolicy dnsPolicy schedulerName restartPolicy serviceAccount".split()
+)
+"""Fields of pods that the API server fills in and our manifests leave open."""
 Path = tuple[str | int, ...]
 Body = dict[str, Any]
 
@@ -186,7 +190,7 @@ def telling(path: Path) -> bool:
     if path[:2] == ("metadata", "labels"):
         return path[-1] in (names.LABEL_MANAGED_BY, names.LABEL_TENANT_UID) or "pod-security" in str(path[-1])
     key_of_list = any(isinstance(part, int) for part in path[:-1]) and path[-1] in _KEYS
-    return not ("template" in path and key_of_list)
+    return not ("template" in path and (key_of_list or path[-1] in _DEFAULTS))
 
 
 def summary(repairs: list[Repair]) -> dict[str, Any]:
