@@ -21,16 +21,9 @@ from unjucks_operator.kube.resources import Resource
 
 REPAIRED_WITHIN = 30.0
 _KEYS = ("name", "containerPort", "protocol", "mountPath")
-_DEFAULTS = frozenset(
-    [
-        "successThreshold",
-        "terminationMessagePath",
-        "terminationMessagePolicy",
-        "dnsPolicy",
-        "schedulerName",
-        "restartPolicy",
-        "serviceAccount",
-    ]
+_DEFAULTS = (
+    *("successThreshold", "terminationMessagePath", "terminationMessagePolicy"),
+    *("dnsPolicy", "schedulerName", "restartPolicy", "serviceAccount"),
 )
 """Fields of pods that the API server fills in and our manifests leave open."""
 Path = tuple[str | int, ...]
