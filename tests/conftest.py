@@ -10,4 +10,10 @@ settings.register_profile(
 )
 settings.load_profile("unjucks")
 
-pytest_plugins = ["support.cluster", "support.controlplane", "support.isolation", "support.postgres", "support.redis_server"]
+pytest_plugins = [
+    "support.cluster",
+    "support.controlplane",
+    "support.isolation",
+    "support.postgres",
+    "support.redis_server",
+]

@@ -2,7 +2,8 @@
 
 It issues the serving certificate (Secret ``unjucks-webhooks-tls``), makes the Secret of the approvers with the key that seals
 records (``unjucks-approvals``; its content is never changed here), and writes the authority into the two webhook configurations.
-In a settled state that is four reads and no write. Called by ``app`` at the start and by the sweep; ``approved`` by the tenant's reconcile.
+In a settled state that is four reads and no write. Called by ``app`` at the start and by the sweep; ``approved`` by the
+tenant's reconcile.
 """
 
 import base64

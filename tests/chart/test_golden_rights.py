@@ -20,7 +20,9 @@ def test_the_operators_rights_are_these(values: str) -> None:
     if chart.of_kind(manifests, "ValidatingWebhookConfiguration"):
         wanted += WITH_WEBHOOKS.read_text(encoding="utf-8").splitlines()
     added, removed = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
-    assert (added, removed) == ([], []), f"is it meant? then change {GOLDEN.name}; a new right needs a use in test_rights.py"
+    assert (added, removed) == ([], []), (
+        f"is it meant? then change {GOLDEN.name}; a new right needs a use in test_rights.py"
+    )
 
 
 @pytest.mark.isolation("T-operator-rbac-golden", state="up")

@@ -248,6 +248,18 @@ CEL_PAIRS: Final = (
             )
         )
     ),
+    *(
+        Pair(
+            f"tenant-{part}-rotation-{name}",
+            "Tenant",
+            {part: {"rotation": {"every": "720h"}}},
+            {part: {"rotation": {"every": every}}},
+            f"spec.{part}.rotation.every",
+            "a password is replaced after 1h at the earliest and after 8760h, one year, at the latest",
+        )
+        for part in ("database", "cache")
+        for name, every in (("short", "59m"), ("long", "8761h"))
+    ),
     Pair(
         "tenant-region-moved",
         "Tenant",

@@ -164,8 +164,8 @@ class Cache:
 
     urls: SecretStr | None = None
     """All servers, separated by spaces or new lines: ``redis://user:password@host:6379`` or ``rediss://…`` with TLS. ``queue=`` or
-    ``cache=`` before a URL says what that server is for; without it, for both. Every replica and every node of a Redis cluster has to
-    be named: users are made on each. A secret: set it with UNJUCKS_CACHE_URLS."""
+    ``cache=`` before a URL says what that server is for; without it, for both. Every replica and every node of a Redis cluster
+    has to be named: users are made on each. A secret: set it with UNJUCKS_CACHE_URLS."""
 
     connect_timeout: Positive = 3.0
     """How long connecting may take, in seconds. Default 3."""
@@ -178,8 +178,8 @@ class Cache:
     each server. A restarted server, which has forgotten its users, gets them back within this time."""
 
     rotation_overlap: Positive = 3600.0
-    """How long the old password is still good after a new one was made, in seconds. Default 1 hour. Then sessions are ended once, as
-    nobody can tell which password they came in with."""
+    """How long the old password is still good after a new one was made, in seconds. Default 1 hour. Then sessions are ended once,
+    as nobody can tell which password they came in with."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

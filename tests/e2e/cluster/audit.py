@@ -43,7 +43,12 @@ def policy(level: str) -> dict[str, Any]:
         "omitStages": ["RequestReceived"],
         "rules": [
             {"level": "Metadata", "users": list(OPERATORS), "verbs": ["watch"], "omitStages": ["ResponseComplete"]},
-            {"level": "Metadata", "users": list(OPERATORS), "verbs": ["get", "list"], "omitStages": ["ResponseStarted"]},
+            {
+                "level": "Metadata",
+                "users": list(OPERATORS),
+                "verbs": ["get", "list"],
+                "omitStages": ["ResponseStarted"],
+            },
             {"level": "None", "verbs": ["get", "list", "watch"]},
             {"level": level, "verbs": list(WRITE_VERBS), "omitStages": ["ResponseStarted"]},
         ],

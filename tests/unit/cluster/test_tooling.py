@@ -164,7 +164,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _keys(source: Path) -> dict[str, str]:
-    return {name: images._image(source, name, docker=False).reference for name in ("operator", "renderer", "webhooks", "postgres")}
+    return {
+        name: images._image(source, name, docker=False).reference
+        for name in ("operator", "renderer", "webhooks", "postgres")
+    }
 
 
 @pytest.mark.parametrize(

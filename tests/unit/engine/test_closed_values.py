@@ -49,11 +49,11 @@ def check_closed(value: Any, depth: int = 0) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(_CONTEXT, st.lists(_NAMES | st.integers(-2, 5) | st.text(max_size=3), max_size=5), st.booleans())
-def test_lookups_stay_inside(context: dict[str, Any], path: list[Any], compat: bool) -> None:
+@given(_CONTEXT, st.lists(_NAMES | st.integers(-2, 5) | st.text(max_size=3), max_size=5), st.booleans(), st.booleans())
+def test_lookups_stay_inside(context: dict[str, Any], path: list[Any], compat: bool, direct: bool) -> None:
     """Any chain of keys from the data ends in a closed value."""
     env = Environment({}, jinja_compat=compat)
-    rt = Render(env)
+    rt = Render(env, direct)
     value: Any = Importer(env.limits).object(context)
     for key in path:
         value = member(rt, value, key)
@@ -61,11 +61,11 @@ def test_lookups_stay_inside(context: dict[str, Any], path: list[Any], compat: b
 
 
 @settings(max_examples=300, deadline=None)
-@given(_CONTEXT, st.lists(_NAMES, min_size=1, max_size=3), st.lists(_JSON, max_size=3))
-def test_calls_stay_inside(context: dict[str, Any], path: list[str], args: list[Any]) -> None:
+@given(_CONTEXT, st.lists(_NAMES, min_size=1, max_size=3), st.lists(_JSON, max_size=3), st.booleans())
+def test_calls_stay_inside(context: dict[str, Any], path: list[str], args: list[Any], direct: bool) -> None:
     """Calling whatever is found gives a closed value or an error of the engine."""
     env = Environment({}, seed=1)
-    rt = Render(env)
+    rt = Render(env, direct)
     importer = Importer(env.limits)
     target: Any = importer.object({**context, "list": [1, 2], "text": "abc", "number": 5})
     for key in path[:-1]:
@@ -76,11 +76,11 @@ def test_calls_stay_inside(context: dict[str, Any], path: list[str], args: list[
 
 
 @settings(max_examples=200, deadline=None)
-@given(_CONTEXT, st.sampled_from(sorted(Environment({}).filters)), st.lists(_JSON, max_size=3))
-def test_filters_stay_inside(context: dict[str, Any], name: str, args: list[Any]) -> None:
+@given(_CONTEXT, st.sampled_from(sorted(Environment({}).filters)), st.lists(_JSON, max_size=3), st.booleans())
+def test_filters_stay_inside(context: dict[str, Any], name: str, args: list[Any], direct: bool) -> None:
     """Any filter on any data gives a closed value or an error of the engine, never an accident."""
     env = Environment({}, seed=1)
-    rt = Render(env)
+    rt = Render(env, direct)
     importer = Importer(env.limits)
     for value in [importer.value(context), *[importer.value(arg) for arg in args]]:
         with suppress(TemplateError):
