@@ -607,13 +607,20 @@ FULL: Final[Mapping[str, Body]] = {
     "Tenant": {
         "displayName": "Acme Corporation",
         "tier": "professional",
-        "namespaces": [{"name": "acme-build"}, {"name": "acme-legacy"}],
+        "region": "eu-west-1",
+        "namespaces": [{"name": "acme-build"}, {"name": "acme-legacy", "adopt": True}],
         "members": {
             "owners": [{"kind": "User", "name": "ada@acme.example"}],
             "editors": [{"kind": "Group", "name": "acme-engineers"}],
             "viewers": [{"kind": "ServiceAccount", "name": "ci", "namespace": "acme-build"}],
         },
-        "quota": {"cpu": "4", "memory": "8Gi", "jobs": {"concurrent": 5}},
+        "quota": {
+            "cpu": "4",
+            "memory": "8Gi",
+            "ephemeralStorage": "8Gi",
+            "pods": 10,
+            "jobs": {"concurrent": 5, "perHour": 500},
+        },
         "network": {
             "ingressFrom": [{"namespace": "ingress-nginx", "ports": [8080], "protocol": "TCP"}],
             "egressTo": [
@@ -621,11 +628,21 @@ FULL: Final[Mapping[str, Body]] = {
                 {"namespace": "acme-legacy", "ports": [53], "protocol": "UDP"},
             ],
         },
-        "database": {"mode": "Shared", "reclaimPolicy": "Retain"},
+        "database": {
+            "mode": "Shared",
+            "directAccess": True,
+            "rotation": {"every": "720h"},
+            "reclaimPolicy": "Retain",
+        },
+        "cache": {"enabled": True, "directAccess": True, "rotation": {"every": "720h"}},
         "renderers": {"min": 0, "max": 5, "execution": "Pooled"},
-        "labels": {"team": "platform"},
+        "dataPolicy": {"maximumClassification": "Confidential", "onFinding": "Block"},
+        "labels": {"tier": "gold"},
         "costCenter": "CC-1042",
+        "team": "platform",
+        "environment": "production",
         "suspend": False,
+        "protected": False,
         "deletionPolicy": "Retain",
     },
     "TemplateRegistry": {
@@ -634,6 +651,7 @@ FULL: Final[Mapping[str, Body]] = {
         "engine": {"undefined": "ErrorOnUse", "trimBlocks": False, "lstripBlocks": False, "autoescape": True},
         "variables": {"schema": {"type": "object", "properties": {"org": {"type": "string", "default": "acme"}}}},
         "policy": {"onInvalidTemplate": "ServeValid"},
+        "classification": "Internal",
         "suspend": True,
     },
     "GenerationJob": {

@@ -96,11 +96,11 @@ def test_the_full_sample_uses_every_field(kind: str) -> None:
 
 
 def test_unknown_fields_are_refused_under_strict_validation_and_dropped_otherwise(client: Client) -> None:
-    body = api_samples.body("Tenant", {"region": "eu-west-1"})
-    assert 'unknown field "spec.region"' in create(client, body).body["message"]
+    body = api_samples.body("Tenant", {"colour": "blue"})
+    assert 'unknown field "spec.colour"' in create(client, body).body["message"]
     lenient = client.request("POST", path("Tenant", query="dryRun=All"), body)
     assert lenient.status == 201
-    assert "region" not in lenient.body["spec"]
+    assert "colour" not in lenient.body["spec"]
 
 
 def test_a_spec_is_needed(client: Client) -> None:
@@ -254,7 +254,7 @@ def test_the_status_subresource_leaves_the_spec_alone(client: Client, stored: An
 def test_the_models_accept_exactly_what_the_server_accepts(client: Client, kind: type[Object]) -> None:
     verdicts: list[bool] = []
 
-    @settings(max_examples=120, phases=[Phase.generate])
+    @settings(max_examples=300, phases=[Phase.generate])
     @given(
         spec=schema_strategies.values(build_schema(kind)["properties"]["spec"]),
         name=st.sampled_from(["a", "a" * 56, "a" * 60]),

@@ -383,7 +383,7 @@ async def test_the_connection_is_cut_at_requests_of_a_move(place: Place) -> None
                 placement = await homes.mover.start(await place.placement(), target)
                 left = 10
                 while placement.move is not None:
-                    if left:
+                    if left > 0:
                         proxy.arm(rng.randint(1, 40), rng.choice(("before", "after")))
                     try:
                         placement = await homes.mover.advance(placement)
