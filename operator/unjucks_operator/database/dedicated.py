@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 MAKER_CONNECTIONS = 2
 MAKER_TIMEOUT = 90.0
 HALF_DROPPED = -2
+_MADE_BY_ANOTHER = (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError)
+"""Somebody made the same database: before this statement, or while it ran (then the catalog's index says so)."""
 """What PostgreSQL writes as the connection limit of a database whose DROP was cut off: nothing but another DROP is possible."""
 _COPIED = ("unjucks_ops.role_of(text)", "unjucks_ops.security_lines(name)", "unjucks_ops.enter(text,uuid)")
 
@@ -166,7 +168,7 @@ class Dedicated:
                 f'CREATE DATABASE {quote_tenant_role(placement.database)} TEMPLATE "{template}" STRATEGY wal_log '
                 "ALLOW_CONNECTIONS false"
             )
-        except asyncpg.DuplicateDatabaseError:
+        except _MADE_BY_ANOTHER:
             pass  # another operator was faster; what is there is looked at next
         except asyncpg.InvalidCatalogNameError:
             self._template = None  # the template was removed; it is made again at the next try
@@ -237,7 +239,7 @@ class Dedicated:
         if facts is None:
             try:
                 await self._ddl(f'CREATE DATABASE "{name}" TEMPLATE template0 STRATEGY wal_log ALLOW_CONNECTIONS false')
-            except asyncpg.DuplicateDatabaseError:
+            except _MADE_BY_ANOTHER:
                 pass
         elif facts.owner != self._role("databases"):
             raise errors.OwnershipConflict(
@@ -397,7 +399,7 @@ class Dedicated:
             pool = self._maker or await self._make_pool()
             async with pool.acquire(timeout=MAKER_TIMEOUT) as connection:
                 yield connection
-        except (asyncpg.DuplicateDatabaseError, asyncpg.InvalidCatalogNameError, asyncpg.ObjectInUseError):
+        except (*_MADE_BY_ANOTHER, asyncpg.InvalidCatalogNameError, asyncpg.ObjectInUseError):
             raise
         except asyncpg.InsufficientPrivilegeError as error:
             raise errors.NotPermitted(
