@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 MAKER_CONNECTIONS = 2
 MAKER_TIMEOUT = 90.0
 HALF_DROPPED = -2
+"""What PostgreSQL writes as the connection limit of a database whose DROP was cut off: nothing but another DROP is possible."""
 _MADE_BY_ANOTHER = (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError)
 """Somebody made the same database: before this statement, or while it ran (then the catalog's index says so)."""
-"""What PostgreSQL writes as the connection limit of a database whose DROP was cut off: nothing but another DROP is possible."""
 _COPIED = ("unjucks_ops.role_of(text)", "unjucks_ops.security_lines(name)", "unjucks_ops.enter(text,uuid)")
 
 
@@ -226,7 +226,11 @@ class Dedicated:
                 texts = [item.checksum for item in load_migrations()] + [security_sql(), *_own_sql(), *bodies]
                 version = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
                 name = f"{self._platform.prefix}_template_{version}"
-                await self._ensure_template(name)
+                # One operator at a time: what one finishes closes the template to everybody, also to another in the midst of it.
+                # The lock is that of the migrations: a table's, which only the owner can take.
+                async with self._platform.service_tx("owner", limit=MAKER_TIMEOUT) as lock:
+                    await lock.execute("LOCK TABLE unjucks.schema_migration IN SHARE ROW EXCLUSIVE MODE")
+                    await self._ensure_template(name)
                 self._template = (name, version)
             return self._template
 
