@@ -189,7 +189,7 @@ class Tenants:
         return {item.uid: item for item in states}
 
     async def orphans(self) -> dict[str, str]:
-        """Roles that carry our mark but no tenant's row, as role -> UID: left when the database was restored from before.
+        """Roles and logins that carry our mark but no tenant's row, as role -> UID: left when the database was restored from before.
 
         Nothing is done about them: ``ensure`` of that UID takes its role back; an administrator may drop the others.
         """
@@ -211,10 +211,10 @@ class Tenants:
 
 
 _ORPHANS = r"""
-    SELECT r.rolname::text AS role, substr(d.description, length($1::text) + 1) AS uid
+    SELECT r.rolname::text AS role, split_part(substr(d.description, length($1::text) + 1), ':', 1) AS uid
       FROM pg_roles r JOIN pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
      WHERE r.rolname LIKE 'ut\_%' AND starts_with(d.description, $1)
-       AND r.rolname NOT IN (SELECT t.role_name FROM unjucks_ops.tenant_report(NULL) t)
+       AND regexp_replace(r.rolname, '_[ab]$', '') NOT IN (SELECT t.role_name FROM unjucks_ops.tenant_report(NULL) t)
      ORDER BY 1
 """
 _TABLES = ("unjucks.generation_run", "unjucks.catalog", "unjucks.artifact")
