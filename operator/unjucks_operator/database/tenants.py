@@ -189,7 +189,7 @@ class Tenants:
         return {item.uid: item for item in states}
 
     async def orphans(self) -> dict[str, str]:
-        """Roles and logins that carry our mark but no tenant's row, as role -> UID: left when the database was restored from before.
+        """Roles and logins that carry our mark but no tenant's row, as role -> UID: the database was restored from before.
 
         Nothing is done about them: ``ensure`` of that UID takes its role back; an administrator may drop the others.
         """
