@@ -24,7 +24,7 @@ def plane(control_plane: ControlPlane, crds: list[str]) -> Iterator[ControlPlane
     objects: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
     objects += [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": STRICT_NAMESPACE}}
-        for name in ("default", "unjucks-operator", "unjucks-renderer")
+        for name in ("default", "unjucks-operator", "unjucks-renderer", "unjucks-webhooks")
     ]
     control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects))
     yield control_plane

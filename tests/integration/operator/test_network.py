@@ -300,7 +300,8 @@ async def test_tenants_are_told_whether_policies_are_enforced(site: Site, operat
             body = await site.api.get(TENANT, "probed")
             assert body is not None
             isolation = body["status"]["isolation"]
-            assert (isolation["checks"], isolation["failed"]) == (2, 0)
+            assert isolation["checks"] >= 2  # those in the database count too, once they were made
+            assert isolation["failed"] == 0
             assert "failures" not in isolation
             async with asyncio.timeout(30):  # nothing is left of a probe but its policies and its result
                 while (await site.api.list_all(POD, namespace=PLATFORM))[0]:

@@ -31,6 +31,7 @@ NOT_SEEN_HERE = {
         "rbac.authorization.k8s.io/clusterroles",
         "bind",
     ): "is asked for by the creation of RoleBindings, never requested",
+    ("*", "events.k8s.io/events", "patch"): "only when the same event is told again within minutes",
     ("default", "discovery.k8s.io/endpointslices", "get"): "this API server publishes no endpoints for itself",
     **{
         (
