@@ -20,6 +20,8 @@ from unjucks_operator.kube.children import ChildWriter, Outcome
 from unjucks_operator.kube.client import KubeClient
 from unjucks_operator.kube.config import from_kubeconfig
 from unjucks_operator.kube.resources import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     CONFIG_MAP,
     DEPLOYMENT,
     LIMIT_RANGE,
@@ -81,7 +83,7 @@ def metadata(name: str, namespace: str | None, uid: str) -> Manifest:
 
 
 def sample(resource: Resource, namespace: str, uid: str, name: str = "sample") -> Manifest:
-    """A child of that kind, as planners write it. A Namespace gets the name ``namespace``."""
+    """A child of that kind, as planners write it. One that is in no namespace gets the name ``namespace``."""
     bodies: dict[Resource, Manifest] = {
         NAMESPACE: {},
         SERVICE_ACCOUNT: {"automountServiceAccountToken": False},
@@ -101,6 +103,15 @@ def sample(resource: Resource, namespace: str, uid: str, name: str = "sample") -
                 {"kind": "User", "name": "ada"},
                 {"kind": "ServiceAccount", "name": "ci", "namespace": namespace},
             ],
+        },
+        CLUSTER_ROLE: {
+            "rules": [
+                {"apiGroups": ["unjucks.io"], "resources": ["tenants"], "resourceNames": ["acme"], "verbs": ["get"]}
+            ]
+        },
+        CLUSTER_ROLE_BINDING: {
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "User", "name": "ada"}],
         },
         SECRET: {"type": "Opaque", "data": {"tls.key": "czNjcmV0", "tls.crt": "Y2VydA=="}},
         CONFIG_MAP: {"data": {"a": "1", "b": "2"}},
@@ -126,7 +137,7 @@ def sample(resource: Resource, namespace: str, uid: str, name: str = "sample") -
         },
         POD: {"spec": {"containers": [{"name": "main", "image": "registry.example/main:1"}]}},
     }
-    place = metadata(namespace, None, uid) if resource is NAMESPACE else metadata(name, namespace, uid)
+    place = metadata(name, namespace, uid) if resource.namespaced else metadata(namespace, None, uid)
     if resource is NAMESPACE:
         place["labels"]["pod-security.kubernetes.io/enforce"] = "restricted"
     return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": place} | copy.deepcopy(

@@ -11,6 +11,8 @@ from unjucks_operator.kube.api import Manifest, PatchType
 from unjucks_operator.kube.child import Child
 from unjucks_operator.kube.children import EXACT, ChildWriter, Outcome
 from unjucks_operator.kube.resources import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     CONFIG_MAP,
     DEPLOYMENT,
     LIMIT_RANGE,
@@ -159,6 +161,8 @@ ADDITIONS: dict[Resource, Manifest] = {
     NETWORK_POLICY: {"spec": {"ingress": [{"from": [{"namespaceSelector": {}}]}]}},
     LIMIT_RANGE: {"spec": {"limits": [{"type": "Pod", "max": {"cpu": "64"}}]}},
     ROLE_BINDING: {"subjects": [{"kind": "User", "name": "mallory", "apiGroup": "rbac.authorization.k8s.io"}]},
+    CLUSTER_ROLE: {"rules": [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}]},
+    CLUSTER_ROLE_BINDING: {"subjects": [{"kind": "User", "name": "mallory", "apiGroup": "rbac.authorization.k8s.io"}]},
 }
 
 

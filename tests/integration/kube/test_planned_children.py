@@ -13,7 +13,7 @@ from unjucks_api import names
 from unjucks_operator.config import Config
 from unjucks_operator.kube.api import Manifest
 from unjucks_operator.kube.children import ChildWriter, Outcome
-from unjucks_operator.kube.resources import DEPLOYMENT, RESOURCE_QUOTA
+from unjucks_operator.kube.resources import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, DEPLOYMENT, RESOURCE_QUOTA
 from unjucks_operator.planning import Apply, IssueCertificate
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.plan import Observed, plan_tenant
@@ -21,6 +21,8 @@ from unjucks_operator.tenant.plan import Observed, plan_tenant
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 CONFIG = Config()
+
+KINDS = (*CHILD_KINDS, CLUSTER_ROLE, CLUSTER_ROLE_BINDING)
 
 
 def _planned(name: str, tier: str, **spec: Any) -> list[tuple[Manifest, str]]:
@@ -61,7 +63,7 @@ async def _controllers_are_done(system: Kubernetes, wanted: list[tuple[Manifest,
 async def test_a_planned_tenant_takes_one_request_for_each_child_and_then_none(control_plane: ControlPlane) -> None:
     calls: list[str] = []
     api = client(control_plane, observe=lambda verb, plural, code, seconds: calls.append(f"{verb} {plural}"))
-    async with kubernetes(control_plane, CHILD_KINDS, api=api) as system:
+    async with kubernetes(control_plane, KINDS, api=api) as system:
         first, second = unique("planned"), unique("planned")
         wanted = _planned(first, "professional")
         await _write(system.writer, wanted)  # learns the server's defaults, if the manifests leave any open
@@ -88,7 +90,7 @@ async def test_a_planned_tenant_takes_one_request_for_each_child_and_then_none(c
 
 
 async def test_a_change_of_tier_changes_what_differs_and_comes_to_rest(control_plane: ControlPlane) -> None:
-    async with kubernetes(control_plane, CHILD_KINDS) as system:
+    async with kubernetes(control_plane, KINDS) as system:
         name = unique("planned")
         await _write(system.writer, _planned(name, "starter"))
         wanted = _planned(name, "starter", quota={"cpu": "500m"}, labels={"team": "platform"})
