@@ -87,7 +87,8 @@ def difference(case: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping
         if _ARTIFACT.search(message) or mine.get("limit"):
             return None
         if "error" in mine and "a name is expected here" in mine["error"]:
-            return None  # noticed by Nunjucks only in the JavaScript that it makes: it may tell of a later mistake first
+            # Noticed by Nunjucks only in the JavaScript that it makes: it may tell of a later mistake first.
+            return None
         if "text" in mine:
             return f"they fail, we do not: {_last(message)}"
         own = not _ENGINE.search(message) or "Unable to call" in message or "resolved to undefined" in message
