@@ -5,7 +5,6 @@ A tree is deleted only when two rounds in a row found nobody who names it: a job
 still finds what it reads. Made by ``app``; decisions are ``plan_housekeeping``, pure.
 """
 
-import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ from unjucks_operator.database.artifacts import Artifacts
 from unjucks_operator.database.catalogs import Catalogs
 from unjucks_operator.database.ledger import Ledger
 from unjucks_operator.engine.clock import Clock
+from unjucks_operator.engine.rounds import Rounds
 from unjucks_operator.engine.store import ResourceStore
 from unjucks_operator.errors import OperatorError
 
@@ -91,7 +91,7 @@ def _digests(value: Any) -> Iterable[str]:
             yield from _digests(item)
 
 
-class Housekeeper:
+class Housekeeper(Rounds):
     """One endless task: a round over all tenants, slowly. ``roles``: UIDs of tenants to their database roles."""
 
     def __init__(
@@ -117,30 +117,14 @@ class Housekeeper:
         self._ledger = ledger
         self._artifacts = artifacts
         self._catalogs = catalogs
-        self._interval = interval
-        self._clock = clock
-        self._rng = rng
         self._before: dict[str, frozenset[str]] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin; the first round comes after one interval."""
-        self._task = asyncio.create_task(self._rounds(), name="housekeeping")
-
-    async def stop(self) -> None:
-        """End the task."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _rounds(self) -> None:
-        while True:
-            await self._clock.sleep(self._interval * self._rng.uniform(0.9, 1.1))
-            try:
-                await self.round()
-            except Exception:
-                # Nobody waits for this task: an error that ended it would let records grow for ever without a word.
-                _log.exception("unexpected error in housekeeping")
+        super().__init__(
+            self.round,
+            name="housekeeping",
+            pause=lambda: interval * rng.uniform(0.9, 1.1),
+            failed="unexpected error in housekeeping",
+            clock=clock,
+        )
 
     async def round(self) -> None:
         """Once over all tenants. One whose records cannot be reached is left for the next round."""

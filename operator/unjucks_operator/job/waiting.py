@@ -4,7 +4,6 @@ Writes once for each job that waits longer than a moment, some at a time; a job 
 nothing. Made by ``app``.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from unjucks_api.v1alpha1.common import InvalidObjectError
 from unjucks_api.v1alpha1.generation_job import GenerationJob
 from unjucks_operator.engine.clock import Clock
 from unjucks_operator.engine.queue import WorkQueue
+from unjucks_operator.engine.rounds import Rounds
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import OperatorError, Waiting
 from unjucks_operator.job.plan import is_finished, plan_at_rest
@@ -34,7 +34,7 @@ TENANT_FULL = (
 PLATFORM_FULL = "all places of the platform are taken; this job starts when it is its turn"
 
 
-class WaitingTeller:
+class WaitingTeller(Rounds):
     """One task; see the module's text."""
 
     def __init__(
@@ -49,28 +49,15 @@ class WaitingTeller:
         self._queue = queue
         self._store = store
         self._status = status
-        self._clock = clock
         self._now = now
         self._told: set[ObjectKey] = set()
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._run(), name="waiting jobs")
-
-    async def stop(self) -> None:
-        """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await self._clock.sleep(LOOK_SECONDS)
-            try:
-                await self.look()
-            except Exception:
-                _log.exception("jobs that wait could not be told")
+        super().__init__(
+            self.look,
+            name="waiting jobs",
+            pause=lambda: LOOK_SECONDS,
+            failed="jobs that wait could not be told",
+            clock=clock,
+        )
 
     async def look(self) -> int:
         """Tell those that wait and do not know it yet; how many that were."""

@@ -5,7 +5,6 @@ where they start, sizes are asked one tenant at a time. Writes nothing: a tenant
 status takes what is reported here. Made by ``app``.
 """
 
-import asyncio
 import logging
 import random
 import zlib
@@ -20,6 +19,7 @@ from unjucks_api.conditions import timestamp
 from unjucks_api.v1alpha1.common import quantity
 from unjucks_operator.engine.clock import Clock
 from unjucks_operator.engine.queue import Lane, WorkQueue
+from unjucks_operator.engine.rounds import Rounds
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import OperatorError
 from unjucks_operator.kube.store import ChildStore
@@ -103,7 +103,7 @@ def _amount(text: object, factor: Decimal) -> int:
         return 0
 
 
-class UsageBoard:
+class UsageBoard(Rounds):
     """One task, and what it found; see the module's text. ``last_hour``: UID -> runs, None when not known."""
 
     def __init__(
@@ -124,36 +124,21 @@ class UsageBoard:
         self._queue = tenant_queue
         self._last_hour = last_hour
         self._database_bytes = database_bytes
-        self._interval = interval
-        self._clock = clock
-        self._rng = rng
         self._now = now
         self._told: dict[str, tuple[Usage, str]] = {}
         self._round = 0
-        self._task: asyncio.Task[None] | None = None
+        super().__init__(
+            self.refresh,
+            name="usage",
+            pause=lambda: interval * rng.uniform(0.9, 1.1),
+            failed="usage could not be read",
+            clock=clock,
+        )
 
     def of(self, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
         """The figures for a status: those told last, by this process or, after a restart, by the one before."""
         usage, refreshed = self._known(uid, status)
         return usage.facts() | ({"refreshedAt": refreshed} if refreshed else {})
-
-    async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._run(), name="usage")
-
-    async def stop(self) -> None:
-        """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await self._clock.sleep(self._interval * self._rng.uniform(0.9, 1.1))
-            try:
-                await self.refresh()
-            except Exception:
-                _log.exception("usage could not be read")
 
     async def refresh(self) -> list[str]:
         """Read all figures once; the names of tenants whose status will tell new ones."""

@@ -160,7 +160,7 @@ def _fixed(name: str, pattern: bytes, check: _Check = _any, hint: bytes = b"") -
 DETECTORS: Final = (
     _fixed(
         "payment-card",
-        rb"[0-9]{13,19}|[0-9]{4}([ -])[0-9]{4}[ -][0-9]{4}[ -][0-9]{1,7}|[0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5}",
+        rb"[0-9]{13,19}|[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}[ -][0-9]{1,7}|[0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5}",
         is_payment_card,
     ),
     _fixed("us-social-security-number", rb"[0-9]{3}-[0-9]{2}-[0-9]{4}", is_social_security_number, b"-"),
