@@ -26,10 +26,10 @@ from typing import Any
 
 from unjucks_api import names
 from unjucks_runtime.renderer import logs
+from unjucks_runtime.renderer.tls import CertificatesError
 from unjucks_webhooks.approvers import Approver, NotAnApproverError, check_user
 from unjucks_webhooks.kube import CredentialsError, Kube, KubeError, find
 from unjucks_webhooks.store import ApprovalStore, StoreError
-from unjucks_webhooks.tls import CertificatesError
 
 log = logging.getLogger("unjucks_webhooks")
 

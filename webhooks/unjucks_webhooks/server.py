@@ -21,6 +21,7 @@ from typing import Final
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from unjucks_runtime.renderer.tls import KEY
 from unjucks_webhooks import review
 from unjucks_webhooks.approve import Approvals, Approved, event
 from unjucks_webhooks.kube import Access, Kube, KubeError
@@ -28,7 +29,7 @@ from unjucks_webhooks.metrics import Metrics
 from unjucks_webhooks.review import Answer, NotAReviewError, Request
 from unjucks_webhooks.store import ApprovalStore
 from unjucks_webhooks.templates import TemplateChecker
-from unjucks_webhooks.tls import KEY, Certificates
+from unjucks_webhooks.tls import Certificates
 from unjucks_webhooks.validate import validate
 
 MAX_BODY: Final = 8 * 1024 * 1024

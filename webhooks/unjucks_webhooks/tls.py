@@ -13,17 +13,10 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
-CERTIFICATE: Final = "tls.crt"
-KEY: Final = "tls.key"
-AUTHORITY: Final = "ca.crt"
+from unjucks_runtime.renderer.tls import AUTHORITY, CERTIFICATE, KEY, CertificatesError, end_seen_by
 
 log = logging.getLogger(__name__)
-
-
-class CertificatesError(Exception):
-    """The files cannot be used; the message says which and why, and holds nothing of them."""
 
 
 class Certificates:
@@ -115,19 +108,4 @@ def _end_of(context: ssl.SSLContext, folder: Path) -> datetime:
         client.load_verify_locations(cafile=folder / AUTHORITY)
     except (ssl.SSLError, OSError) as error:
         raise CertificatesError(f"{folder / AUTHORITY}: {error}") from error
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    there = context.wrap_bio(to_server, to_client, server_side=True)
-    here = client.wrap_bio(to_client, to_server)
-    for side in (here, there, here):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-        except ssl.SSLCertVerificationError as error:
-            raise CertificatesError(f"{folder / CERTIFICATE}: {error.verify_message}") from error
-        except ssl.SSLError as error:
-            raise CertificatesError(f"{folder / CERTIFICATE}: {error}") from error
-    end = (here.getpeercert() or {}).get("notAfter")
-    if not isinstance(end, str):
-        raise CertificatesError(f"{folder / CERTIFICATE}: the handshake with it did not finish")
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(end), UTC)
+    return end_seen_by(client, context, folder)

@@ -87,6 +87,11 @@ def _check_own(folder: Path, server_name: str) -> datetime:
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     client.check_hostname = bool(server_name)
     _load_authority(client, folder)
+    return end_seen_by(client, server, folder, server_name)
+
+
+def end_seen_by(client: ssl.SSLContext, server: ssl.SSLContext, folder: Path, server_name: str = "") -> datetime:
+    """When the server's certificate ends, by a handshake in memory. Raises CertificatesError when that client refuses it."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     there = server.wrap_bio(to_server, to_client, server_side=True)
     here = client.wrap_bio(to_client, to_server, server_hostname=server_name or None)
