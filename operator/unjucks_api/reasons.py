@@ -63,6 +63,15 @@ class Reason(StrEnum):
     PATH_NOT_FOUND = "PathNotFound"
     TEMPLATES_INVALID = "TemplatesInvalid"
     NO_TEMPLATES = "NoTemplates"
+    URL_INVALID = "UrlInvalid"
+    AUTHENTICATION_FAILED = "AuthenticationFailed"
+    FETCH_FAILED = "FetchFailed"
+    REVISION_NOT_FOUND = "RevisionNotFound"
+    VERIFICATION_FAILED = "VerificationFailed"  # a signature or a digest is not the expected one
+    EGRESS_REFUSED = "EgressRefused"  # the courier must not connect to where the URL leads
+    DEPENDENCY_NOT_READY = "DependencyNotReady"  # something that is referred to does not exist, or is not ready
+    COURIER_STARTING = "CourierStarting"
+    COURIER_UNAVAILABLE = "CourierUnavailable"
     # GenerationJob
     UP_TO_DATE = "UpToDate"
     DRY_RUN_COMPLETE = "DryRunComplete"
