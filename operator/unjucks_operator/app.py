@@ -52,6 +52,7 @@ from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import OperatorError, Waiting
 from unjucks_operator.housekeeping import Housekeeper
 from unjucks_operator.job.execute import Execution
+from unjucks_operator.job.outputs.opening import Outputs
 from unjucks_operator.job.plan import Run
 from unjucks_operator.job.reconcile import JobReconciler
 from unjucks_operator.job.room import HourlyRoom
@@ -356,7 +357,7 @@ class App:
             role_of=self._role_of,
             storage=self.storage,
             execution=Execution(
-                api=self.api,
+                outputs=Outputs(self.api),
                 ledger=self.ledger,
                 storage=self.storage,
                 lease=self._lease_renderer,

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from unjucks_api import names
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Limits, OnFinding, RenderRequest, RenderResponse
 from unjucks_api.v1alpha1.generation_job import GenerationJob
@@ -20,20 +19,12 @@ from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.config import Config
 from unjucks_operator.database.ledger import Claim, Ledger, RunState
 from unjucks_operator.errors import Conflict, Terminal, Waiting
-from unjucks_operator.job.desired.output import (
-    File,
-    Target,
-    build_manifest,
-    build_output,
-    manifest_digest,
-    read_output,
-    refuse_misplaced,
-    target_of,
-)
+from unjucks_operator.job.outputs.base import Found, Output, Published, Result
+from unjucks_operator.job.outputs.files import File, written_files
+from unjucks_operator.job.outputs.opening import Outputs
+from unjucks_operator.job.outputs.target import refuse_misplaced, target_of
 from unjucks_operator.job.plan import Run
-from unjucks_operator.job.publish import observe_output, publish_output
 from unjucks_operator.job.status import Progress
-from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.renderers.client import RendererClient
 from unjucks_operator.storage import TemplateStorage
 
@@ -58,7 +49,8 @@ class _Work:
     """A claim, and the output as it was after it."""
 
     claim: Claim
-    found: Manifest | None
+    output: Output
+    found: Found | None
 
 
 class Execution:
@@ -67,7 +59,7 @@ class Execution:
     def __init__(
         self,
         *,
-        api: KubeApi,
+        outputs: Outputs,
         ledger: Ledger,
         storage: TemplateStorage,
         lease: LeaseRenderer,
@@ -75,7 +67,7 @@ class Execution:
         holder: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api = api
+        self._outputs = outputs
         self._ledger = ledger
         self._storage = storage
         self._lease = lease
@@ -96,44 +88,32 @@ class Execution:
                 dry = await self._render(renderer, request, progress)
             progress.files = to_files(dry, None)
             return Reason.DRY_RUN_COMPLETE
-        target = target_of(job)
-        if target is None:
-            raise Terminal("spec.output says no place for the files")
+        output = self._outputs.open(job, place.tenant)
         response: RenderResponse | None = None
-        work = await self._resume(job, run, place, target)
+        work = await self._resume(job, run, place, output)
         if work is None or not self._is_done(work, run):
-            response, work = await self._render_claimed(job, run, place, progress, on_started, work, target)
+            response, work = await self._render_claimed(job, run, place, progress, on_started, work, output)
         progress.attempts = work.claim.attempt
         if response is None:
-            return await self._finish_published(job, run, place, work.claim, work.found, progress)
+            return await self._finish_published(job, run, place, work, progress)
         started = self._clock()
         try:
             progress.files = to_files(response, work.found)
-            written = [file for file in progress.files if file.action != "skipped"]
-            manifest = build_manifest(
-                written, generator=run.generator, action=run.action, tree=run.tree, engine=response.engine_version
-            )
-            refuse_misplaced(target, written)
-            wanted = build_output(
-                target,
-                namespace=job.namespace,
-                labels=_labels(job, place.tenant),
-                run_key=run.key,
-                files=written,
-                manifest=manifest,
-            )
-            progress.manifest_digest = manifest_digest(manifest)
+            refuse_misplaced(output.target, written_files(progress.files))
+            result = Result(run.key, run.generator, run.action, run.tree, response.engine_version, progress.files)
+            prepared = output.prepare(result)
+            progress.manifest_digest = prepared.digest
             attempt = work.claim.attempt
             await self._ledger.record_rendered(place.role, job.uid, run.key, attempt, progress.manifest_digest)
-            published = await publish_output(self._api, wanted, work.found)
+            published = await output.publish(prepared, work.found)
         except Terminal as error:
             await self._give_up(job, run, place, work.claim, error)
             raise
-        await self._record_published(job, run, place, work.claim, progress.manifest_digest, published.uid)
+        await self._record_published(job, run, place, work.claim, output, progress, published)
         progress.publish_seconds = self._clock() - started
         return Reason.SUCCEEDED if published.written else Reason.UP_TO_DATE
 
-    async def _resume(self, job: GenerationJob, run: Run, place: Place, target: Target) -> _Work | None:
+    async def _resume(self, job: GenerationJob, run: Run, place: Place, output: Output) -> _Work | None:
         """Take over a run that an earlier attempt has brought further than its claim; None when there is none.
 
         A run that nobody has rendered is claimed only once a renderer is there: waiting for one is no attempt.
@@ -141,20 +121,20 @@ class Execution:
         known = await self._ledger.lookup(place.role, job.uid, run.key)
         if known is None or known.state is RunState.CLAIMED:
             return None
-        return await self._claimed(job, run, place, target)
+        return await self._claimed(job, run, place, output)
 
-    async def _claimed(self, job: GenerationJob, run: Run, place: Place, target: Target) -> _Work:
+    async def _claimed(self, job: GenerationJob, run: Run, place: Place, output: Output) -> _Work:
         """Claim, then look at the output: in this order (``database.ledger``)."""
         claim = await self._claim(job, run, place)
         try:
-            found = await observe_output(self._api, job, target, place.tenant.uid)
-            if not claim.granted and not _holds(found, claim.run.manifest_digest):
+            found = await output.observe()
+            if not claim.granted and not (found and found.holds(claim.run.manifest_digest)):
                 # Published, and gone or changed before anybody was told: saying "done" would be a lie. Made again.
                 claim = await self._ledger.claim(
                     place.role, job.uid, run.key, holder=self._holder, reopen=claim.run.attempt
                 )
-                found = await observe_output(self._api, job, target, place.tenant.uid)
-            return _Work(claim, found)
+                found = await output.observe()
+            return _Work(claim, output, found)
         except Terminal as error:
             if claim.granted:
                 await self._give_up(job, run, place, claim, error)
@@ -171,12 +151,12 @@ class Execution:
         progress: Progress,
         on_started: Callable[[], Awaitable[None]],
         work: _Work | None,
-        target: Target,
+        output: Output,
     ) -> tuple[RenderResponse | None, _Work]:
         """Render under a claim; None when somebody else turns out to have published meanwhile."""
         async with self._renderer(job, run, place, progress) as (renderer, request):
             if work is None:
-                work = await self._claimed(job, run, place, target)
+                work = await self._claimed(job, run, place, output)
                 if self._is_done(work, run):
                     return None, work
             progress.attempts = work.claim.attempt
@@ -204,31 +184,40 @@ class Execution:
         return await self._ledger.claim(place.role, job.uid, run.key, holder=self._holder, reopen=claim.run.attempt)
 
     @staticmethod
-    def _published_before(claim: Claim, run: Run, found: Manifest | None) -> bool:
+    def _published_before(claim: Claim, run: Run, found: Found | None) -> bool:
         """Whether an earlier attempt published and died before it could say so."""
         if claim.run.state is not RunState.RENDERED or found is None:
             return False
-        annotations = found["metadata"].get("annotations") or {}
-        return annotations.get(names.ANNOTATION_RUN_KEY) == run.key and _holds(found, claim.run.manifest_digest)
+        return found.run_key == run.key and found.holds(claim.run.manifest_digest)
 
     async def _finish_published(
-        self, job: GenerationJob, run: Run, place: Place, claim: Claim, found: Manifest | None, progress: Progress
+        self, job: GenerationJob, run: Run, place: Place, work: _Work, progress: Progress
     ) -> Reason:
-        if found is None or not _holds(found, claim.run.manifest_digest):
+        claim, found = work.claim, work.found
+        if found is None or not found.holds(claim.run.manifest_digest):
             raise Conflict(f"the output of job {job.name} changed while it was looked at")
-        progress.manifest_digest = claim.run.manifest_digest or ""
-        progress.files, progress.engine_version = read_output(found)
+        progress.manifest_digest = found.manifest_digest
+        progress.files, progress.engine_version = found.files, found.engine
+        progress.output_facts = found.facts
         if claim.granted:
-            await self._record_published(job, run, place, claim, progress.manifest_digest, found["metadata"]["uid"])
+            published = Published(found.uid, written=True, facts=found.facts)
+            await self._record_published(job, run, place, claim, work.output, progress, published)
         return Reason.SUCCEEDED
 
     async def _record_published(
-        self, job: GenerationJob, run: Run, place: Place, claim: Claim, digest: str, output_uid: str
+        self,
+        job: GenerationJob,
+        run: Run,
+        place: Place,
+        claim: Claim,
+        output: Output,
+        progress: Progress,
+        published: Published,
     ) -> None:
-        target = target_of(job)
-        assert target is not None  # something was published
-        output = {"kind": target.kind, "namespace": job.namespace, "name": target.name, "uid": output_uid}
-        await self._ledger.record_published(place.role, job.uid, run.key, claim.attempt, digest, output)
+        progress.output_facts = published.facts
+        target, digest = output.target, progress.manifest_digest
+        told = {"kind": target.kind, "namespace": job.namespace, "name": target.name, "uid": published.uid}
+        await self._ledger.record_published(place.role, job.uid, run.key, claim.attempt, digest, told)
 
     @asynccontextmanager
     async def _renderer(
@@ -282,15 +271,9 @@ class Execution:
         return response
 
 
-def _holds(found: Manifest | None, digest: str | None) -> bool:
-    """Whether the output is there and says that it is this manifest's."""
-    annotations = ((found or {}).get("metadata") or {}).get("annotations") or {}
-    return digest is not None and annotations.get(names.ANNOTATION_MANIFEST_DIGEST) == digest
-
-
-def to_files(response: RenderResponse, found: Manifest | None) -> list[File]:
+def to_files(response: RenderResponse, found: Found | None) -> list[File]:
     """The response's files, with what each one means for the output that is there: created, updated or unchanged. Pure."""
-    before = {file.path: file.sha256 for file in read_output(found)[0]} if found is not None else {}
+    before = {file.path: file.sha256 for file in found.files} if found is not None else {}
     files = []
     for item in response.files:
         if item.action in ("skipped", "removed"):
@@ -302,10 +285,3 @@ def to_files(response: RenderResponse, found: Manifest | None) -> list[File]:
         action = "created" if known is None else "unchanged" if known == digest else "updated"
         files.append(File(item.path, content, item.mode, digest, action, item.template, item.sensitive))
     return sorted(files, key=lambda file: file.path)
-
-
-def _labels(job: GenerationJob, tenant: Tenant) -> dict[str, str]:
-    return names.tenant_labels(tenant.name, tenant.uid, names.COMPONENT_OUTPUT) | {
-        names.LABEL_JOB: job.name,
-        names.LABEL_JOB_UID: job.uid,
-    }

@@ -4,7 +4,7 @@
 ``Published`` for people. ``phase`` is for people only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,8 @@ from unjucks_api.render_protocol import Finding
 from unjucks_api.v1alpha1.common import seconds_text
 from unjucks_api.v1alpha1.generation_job import MAX_FILES_SHOWN, MAX_FINDINGS_SHOWN, GenerationJob
 from unjucks_operator.errors import OperatorError
-from unjucks_operator.job.desired.output import File, target_of
+from unjucks_operator.job.outputs.files import File
+from unjucks_operator.job.outputs.target import target_of
 from unjucks_operator.job.plan import Run
 
 
@@ -45,6 +46,8 @@ class Progress:
     engine_version: str = ""
     files: Sequence[File] = field(default_factory=tuple)
     manifest_digest: str = ""
+    output_facts: Mapping[str, Any] = field(default_factory=dict)
+    """What ``status.output`` tells beside kind, name and digest."""
     findings: Sequence[Finding] = field(default_factory=tuple)
     findings_total: int = 0
     redacted: bool = False
@@ -137,6 +140,7 @@ def compute_succeeded(
     status["summary"] |= {"template": f"{run.generator}/{run.action}", "output": where}
     if target:
         status["output"] = {"kind": target.kind, "name": target.name, "digest": progress.manifest_digest}
+        status["output"] |= progress.output_facts
     return _finish(job, status, conditions, now)
 
 

@@ -8,16 +8,9 @@ import pytest
 
 from unjucks_api.reasons import Reason
 from unjucks_operator.errors import Terminal
-from unjucks_operator.job.desired.output import (
-    MAX_BYTES,
-    File,
-    Target,
-    build_manifest,
-    build_output,
-    manifest_digest,
-    read_output,
-    refuse_misplaced,
-)
+from unjucks_operator.job.outputs.files import File, build_manifest, manifest_digest
+from unjucks_operator.job.outputs.objects import MAX_BYTES, build_output, path_keys, read_output
+from unjucks_operator.job.outputs.target import Target, refuse_misplaced
 
 
 def file(path: str, content: bytes = b"x") -> File:
@@ -25,7 +18,9 @@ def file(path: str, content: bytes = b"x") -> File:
 
 
 def output(files: list[File], **kwargs: object):  # type: ignore[no-untyped-def]
-    manifest = build_manifest(files, generator="g", action="a", tree="sha256:1", engine="1")
+    manifest = build_manifest(
+        files, generator="g", action="a", tree="sha256:1", engine="1", keys=path_keys([it.path for it in files])
+    )
     target = Target(**({"kind": "ConfigMap", "name": "out"} | kwargs))  # type: ignore[arg-type]
     return build_output(target, namespace="n", labels={}, run_key="k", files=files, manifest=manifest)
 
@@ -67,9 +62,9 @@ def test_immutable_is_set_only_when_asked_for() -> None:
 @pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
 def test_what_is_written_is_read_back(kind: str) -> None:
     files = [file("a/b.txt", b"text"), file("logo.png", b"\xff\xfe")]
-    found, engine = read_output(output(files, kind=kind))
-    assert {item.path: item.content for item in found} == {item.path: item.content for item in files}
-    assert engine == "1"
+    found = read_output(output(files, kind=kind))
+    assert {item.path: item.content for item in found.files} == {item.path: item.content for item in files}
+    assert found.engine == "1"
 
 
 def test_a_secret_is_opaque_and_holds_base64_only() -> None:

@@ -1,1 +1,0 @@
-"""What a job publishes, as manifests. Pure; called by ``job.publish``."""
