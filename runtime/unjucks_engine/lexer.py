@@ -79,9 +79,10 @@ class Lexer:
         self.source = source
         self.tags = tags
         self.pos = 0
-        self._in_code = False
+        #: Whether the next character is inside a tag.
+        self.in_code = False
         self._trim = trim_blocks
-        self._lstrip = lstrip_blocks
+        self.lstrip = lstrip_blocks
         self._code, self._text = _patterns(tags)
         self._lines: list[int] | None = None
 
@@ -95,7 +96,7 @@ class Lexer:
     def next(self) -> Token | None:
         """The next token; None at the end. White space inside tags is left out."""
         start = self.pos
-        if not self._in_code:
+        if not self.in_code:
             return self._next_text() if start < len(self.source) else None
         match = self._code.match(self.source, start)
         assert match is not None
@@ -114,15 +115,10 @@ class Lexer:
         if kind == "op":
             return _SINGLE.get(text, "operator"), text, start
         if kind == "varend":
-            self._in_code = False
+            self.in_code = False
             return "variable-end", text, start
         if kind == "blockend":
-            self._in_code = False
-            if self._trim:
-                if self.source.startswith("\n", self.pos):
-                    self.pos += 1
-                elif self.source.startswith("\r\n", self.pos):
-                    self.pos += 2
+            self.leave_block()
             return "block-end", text, start
         if kind == "end":
             return None
@@ -162,24 +158,38 @@ class Lexer:
                 if source.startswith("-", end):
                     end += 1
                 self.pos = end
-                self._in_code = True
+                self.in_code = True
                 return "block-start" if found == _BLOCK else "variable-start", source[start:end], start
         self.pos = end
         data = source[start:end]
         if found == _COMMENT_END:
             raise TemplateSyntaxError("unexpected end of comment", prefix="Error: ")
-        if found == _BLOCK and self._lstrip:
-            column = end - (source.rfind("\n", 0, end) + 1)
-            if 0 < column <= len(data) and not data[-column:].strip(JS_SPACE):
-                data = data[:-column]
-                if not data:
-                    return self.next()
+        if found == _BLOCK and self.lstrip:
+            data = self.before_block(data, end)
+            if not data:
+                return self.next()
         return "data", data, start
 
-    def rewind(self, pos: int) -> None:
-        """Goes back to a position inside a tag."""
+    def before_block(self, data: str, end: int) -> str:
+        """Text that ends at ``end``, in front of a block tag, without the white space that ``lstrip_blocks`` takes away."""
+        column = end - (self.source.rfind("\n", 0, end) + 1)
+        if 0 < column <= len(data) and not data[-column:].strip(JS_SPACE):
+            return data[:-column]
+        return data
+
+    def enter_tag(self, pos: int) -> None:
+        """Goes on at a position inside a tag."""
         self.pos = pos
-        self._in_code = True
+        self.in_code = True
+
+    def leave_block(self) -> None:
+        """Goes on behind the end of a block tag."""
+        self.in_code = False
+        if self._trim:
+            if self.source.startswith("\n", self.pos):
+                self.pos += 1
+            elif self.source.startswith("\r\n", self.pos):
+                self.pos += 2
 
     def skip_match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """Moves behind the first match of the pattern at or after the position."""

@@ -14,6 +14,7 @@ from unjucks_engine.jsregex import RegExp
 from unjucks_engine.lexer import Lexer, Tags, Token
 from unjucks_engine.limits import Limits
 from unjucks_engine.numbers import parse_decimal
+from unjucks_engine.shortcuts import Shortcuts, usual
 
 _COMPARE = frozenset(("==", "===", "!=", "!==", "<", ">", "<=", ">="))
 #: Binding strength of the operators between unary and comparison; every operator has a level of its own.
@@ -29,7 +30,7 @@ _OPENING: dict[str, type[nodes.Nodes]] = {
 }
 
 
-class ExpressionParser:
+class ExpressionParser(Shortcuts):
     """Reads expressions from a lexer, one token ahead."""
 
     def __init__(
@@ -42,7 +43,8 @@ class ExpressionParser:
         self._nodes_left = limits.nodes
         self._depth = 0
         # Marks of one's own may look like operators, which counts.
-        self._ends = _ENDS if tags == Tags() else frozenset()
+        self._usual = usual(tags)
+        self._ends = _ENDS if self._usual else frozenset()
 
     # -- tokens ------------------------------------------------------------------------------------------------------
 
@@ -128,6 +130,10 @@ class ExpressionParser:
 
     def expression(self) -> Any:
         """An expression, inline if included."""
+        if self._peeked is None and self._usual and self.lexer.in_code:
+            node = self.shortcut_expression()
+            if node is not None:
+                return node
         self.enter()
         token = self._peeked or self.peek()
         left = None
@@ -348,7 +354,7 @@ class ExpressionParser:
             return self._aggregate(opening)
         except TemplateSyntaxError as error:
             failed = self._peeked, self.lexer.pos
-            self.lexer.rewind(start[0])
+            self.lexer.enter_tag(start[0])
             self._peeked, self._depth = None, start[1]
             parts: list[Any] = [None, None, None]
             is_slice = False

@@ -14,6 +14,8 @@ from unjucks_engine.lexer import JS_SPACE, Tags
 from unjucks_engine.limits import Limits
 from unjucks_engine.parser import ExpressionParser
 
+#: What ``shortcut_piece`` says.
+_DONE, _BODY_END, _IN_OUTPUT, _IN_BLOCK = 1, 2, 3, 4
 _JS_BREAK = "[ \t\n\r\f\v\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]*"
 
 
@@ -27,6 +29,7 @@ class Parser(ExpressionParser):
         self._tags = tags
         self._stop: tuple[str, ...] = ()
         self._strip_next = False
+        self._mark = 0
         self.has_blocks = False
         self.has_async = False
 
@@ -39,7 +42,23 @@ class Parser(ExpressionParser):
 
     def _body(self) -> list[Any]:
         result: list[Any] = []
+        lexer, usual = self.lexer, self._usual
         while True:
+            if usual and self._peeked is None and not lexer.in_code:
+                done = self.shortcut_piece(result, _STATEMENTS)
+                if done == _DONE:
+                    continue
+                if done == _BODY_END:
+                    return result
+                if done == _IN_OUTPUT:
+                    self._output(result, self._mark)
+                    continue
+                if done == _IN_BLOCK:
+                    node = self._statement()
+                    if node is None:
+                        return result
+                    result.append(node)
+                    continue
             token = self.next()
             if token is None:
                 return result
@@ -59,14 +78,17 @@ class Parser(ExpressionParser):
                     return result
                 result.append(node)
             elif kind == "variable-start":
-                expression = self.expression()
-                self._strip_next = False
-                self._variable_end()
-                result.append(nodes.Output(pos, [expression]))
+                self._output(result, pos)
             elif kind == "comment":
                 self._strip_next = value[: -len(self._tags.comment_end)].endswith("-")
             else:
                 self.fail(f"Unexpected token at top-level: {kind}", pos)
+
+    def _output(self, result: list[Any], pos: int) -> None:
+        expression = self.expression()
+        self._strip_next = False
+        self._variable_end()
+        result.append(nodes.Output(pos, [expression]))
 
     def _strips_before(self, token: tuple[str, Any, int]) -> bool:
         kind, value, _ = token
@@ -100,6 +122,10 @@ class Parser(ExpressionParser):
                 self.fail("advanceAfterBlockEnd: expected symbol token or explicit name to be passed")
             self._peeked = None
             name = token[1]
+        if self._peeked is None and self._usual and self.lexer.in_code:
+            pos = self.shortcut_end()
+            if pos >= 0:
+                return pos
         end = self.next()
         if end is None or end[0] != "block-end":
             self.fail(f"expected block end in {name} statement")
@@ -167,6 +193,22 @@ class Parser(ExpressionParser):
     def _for(self, name: str, pos: int) -> Any:
         self.has_async = self.has_async or name != "for"
         end = {"for": "endfor", "asyncEach": "endeach", "asyncAll": "endall"}[name]
+        target: Any = None
+        if self._peeked is None and self._usual and self.lexer.in_code:
+            target = self.shortcut_targets()
+        if target is None:
+            target = self._loop_targets(pos)
+        arr = self.expression()
+        self._block_end(name)
+        body = self._until(end, "else")
+        other = None
+        if self.skip_symbol("else"):
+            self._block_end("else")
+            other = self._until(end)
+        self._block_end()
+        return nodes.For(pos, name, target, arr, body, other)
+
+    def _loop_targets(self, pos: int) -> Any:
         target: Any = self.primary()
         if not isinstance(target, nodes.Symbol):
             self.fail("parseFor: variable name expected for loop")
@@ -178,15 +220,7 @@ class Parser(ExpressionParser):
             self.fail('parseFor: expected "in" keyword for loop', pos)
         if isinstance(target, nodes.Array):
             target.items = [self._name(item) for item in target.items]
-        arr = self.expression()
-        self._block_end(name)
-        body = self._until(end, "else")
-        other = None
-        if self.skip_symbol("else"):
-            self._block_end("else")
-            other = self._until(end)
-        self._block_end()
-        return nodes.For(pos, name, target, arr, body, other)
+        return target
 
     def _name(self, node: Any) -> Any:
         """A node with a textual value (a word or a quoted text), as names of targets may be."""

@@ -2,7 +2,9 @@
 
     python tests/perf/bench_render.py [--runs N] [--only WORKLOAD] [--out FILE] [--install] [--no-cold]
 
-Prints JSON. For each workload, median seconds per render and the ratio to nunjucks' (above 1 we are faster):
+Prints JSON. For each workload, median seconds per render and the ratio to nunjucks' (above 1 we are faster), once of the medians
+(``times_nunjucks``), once of the shortest samples (``least_times_nunjucks``: what is left when others use the machine too) and once
+as the median of the ratios of neighbouring samples (``paired_times_nunjucks``):
 ``warm`` (compiled templates), ``first`` (a new environment: parse, compile and render, in a running process), ``cold`` (a new
 process: start, load the engine, parse, compile and render). The outputs of the engines are compared first.
 """
@@ -164,9 +166,14 @@ def measure(name: str, load: dict[str, Any], node: Node, data: str, runs: int, w
         if not engines["ours"]:
             continue
         medians = {engine: statistics.median(values) for engine, values in engines.items()}
+        least = {engine: min(values) for engine, values in engines.items()}
+        pairs = [other / own for other, own in zip(engines["nunjucks"], engines["ours"], strict=True)]
         result[mode] = {
             "milliseconds": {engine: round(value * 1000, 4) for engine, value in medians.items()},
+            "least_milliseconds": {engine: round(value * 1000, 4) for engine, value in least.items()},
             "times_nunjucks": round(medians["nunjucks"] / medians["ours"], 2),
+            "least_times_nunjucks": round(least["nunjucks"] / least["ours"], 2),
+            "paired_times_nunjucks": round(statistics.median(pairs), 2),
             "times_jinja2": round(medians["jinja2"] / medians["ours"], 2),
         }
     return result
