@@ -14,7 +14,7 @@ from unjucks_api.render_protocol import EngineOptions
 from unjucks_runtime.cli import checks, local, sets, show, values
 from unjucks_runtime.cli.output import Exit, Failure, Format, Out
 from unjucks_runtime.generator import FolderTree, GenerationError, Options, diff, generate, recover
-from unjucks_runtime.generator.options import CONFLICT, OVERWRITE, SKIP
+from unjucks_runtime.generator.options import CONFLICT, MARKERS, OVERWRITE, SKIP
 
 app = typer.Typer(
     name="unjucks",
@@ -132,30 +132,56 @@ def new_command(
             "--manifest", help="Write the manifest here; files of the last run that nobody edited may be updated"
         ),
     ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Keep edits made since the last run: a three-way merge (needs --manifest)")
+    ] = False,
+    markers: Annotated[
+        bool, typer.Option("--markers", help="Write both sides between marks where they are in conflict")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove files of the last run that are not made any more (needs --manifest)")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 when the files are not what would be generated")
+    ] = False,
     no_input: Annotated[bool, typer.Option("--no-input", "-y", help="Never ask for missing variables")] = False,
     undefined: Undefined = None,
     output: Output = None,
 ) -> None:
     """Generates: unjucks new GENERATOR ACTION [NAME] [--variable value | variable=value ...]."""
     out = Out(output)
-    if force and skip_existing:
-        raise typer.BadParameter("--force and --skip-existing exclude each other")
-    policy = OVERWRITE if force else SKIP if skip_existing else CONFLICT
-    options = options_for(undefined, on_conflict=policy, previous=local.previous(manifest))
+    if force + skip_existing + markers > 1:
+        raise typer.BadParameter("--force, --skip-existing and --markers exclude each other")
+    if check and (force or skip_existing or markers or update or dry_run):
+        raise typer.BadParameter("--check only compares; it takes none of the options that say how to write")
+    if (update or prune) and manifest is None:
+        raise typer.BadParameter("--update and --prune need --manifest: it remembers what the last run made")
+    policy = OVERWRITE if force or check else SKIP if skip_existing else MARKERS if markers else CONFLICT
+    options = options_for(
+        undefined,
+        on_conflict=policy,
+        previous=local.previous(manifest),
+        last=local.last(manifest) if update else {},
+        update=update,
+        prune=prune,
+    )
     ask = not no_input and sys.stdin.isatty() and out.errors.is_terminal
     known: dict[str, Any] = {}
     with reporting(out, lambda: known), FolderTree(dest) as base:
-        if not dry_run and recover(dest):
+        if not (dry_run or check) and recover(dest):
             out.warn("an interrupted write into this folder was finished first")
         run = local.prepare(out, templates, generator, action, context.args, set_, data, options, known, ask=ask)
         result = generate(
             run.templates, run.action.generator, run.action.action, run.values, base=base, options=run.options
         )
-        show.result(out, result, dest, base, dry_run=dry_run)
+        show.result(out, result, dest, base, dry_run=dry_run or check)
         if result.conflicts:
             raise Failure(Exit.CONFLICT)
-        if not dry_run:
-            local.write(result, dest, manifest)
+        if check:
+            if result.changes or result.removals:
+                raise Failure(Exit.FOUND)
+        elif not dry_run:
+            local.write(result, dest, manifest, run.options.last)
 
 
 app.command("generate", context_settings=VARIABLES, hidden=True, help="The same as new.")(new_command)

@@ -1,5 +1,7 @@
 """What the commands do on the local disk: choose an action and variables, write an outcome, render one file, make a starter set."""
 
+import base64
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -19,8 +21,10 @@ from unjucks_runtime.generator import (
     Result,
     Status,
     TemplateSet,
+    Tree,
     digests,
     read_tree,
+    rendered_tree,
     write_atomically,
 )
 from unjucks_runtime.generator.frontmatter import split
@@ -29,6 +33,9 @@ from unjucks_runtime.generator.model import Action
 from unjucks_runtime.generator.rendering import Renderer, Texts
 from unjucks_runtime.generator.result import manifest as make_manifest
 from unjucks_runtime.generator.write import recover, write_files
+
+LAST_SUFFIX = ".last"
+"""Beside the manifest: what the templates gave in that run, for the next three-way merge."""
 
 
 @dataclass(frozen=True)
@@ -86,26 +93,62 @@ def set_engine(templates: TemplateSet, options: Options) -> Any:
 
 
 def previous(manifest: str | None) -> dict[str, str]:
-    """What the last run wrote, by its manifest; nothing when there is none yet."""
-    if manifest is None or not os.path.exists(manifest):
+    """What the last run gave, by its manifest; nothing when there is none yet."""
+    return digests(_read_record(manifest))
+
+
+def last(manifest: str | None) -> dict[str, tuple[bytes, int]]:
+    """The bytes that the last run gave, from the file beside its manifest; a file that somebody damaged there is left out."""
+    known = previous(manifest)
+    files = _read_record(None if manifest is None else manifest + LAST_SUFFIX).get("files")
+    found: dict[str, tuple[bytes, int]] = {}
+    for path, item in (files if isinstance(files, dict) else {}).items():
+        try:
+            content = item["text"].encode() if "text" in item else base64.b64decode(item["base64"], validate=True)
+            mode = 0o755 if item.get("executable") else 0o644
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+        if known.get(path) in (None, hashlib.sha256(content).hexdigest()):
+            found[path] = (content, mode)
+    return found
+
+
+def _read_record(path: str | None) -> dict[str, Any]:
+    if path is None or not os.path.exists(path):
         return {}
     try:
-        value = json.loads(Path(manifest).read_text("utf-8"))
+        value = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return digests(value) if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def write(result: Result, dest: str, manifest: str | None) -> None:
-    """Writes the outcome, all or nothing, then the manifest."""
-    if result.changes:
+def write(result: Result, dest: str, manifest: str | None, before: Tree) -> None:
+    """Writes the outcome, all or nothing, then the manifest and beside it what the templates gave.
+
+    ``before``: the bytes of the last run.
+    """
+    if result.changes or result.removals:
         write_atomically(result, dest)
     else:
         recover(dest)
     if manifest is not None:
         path = Path(manifest)
-        content = (json.dumps(make_manifest(result), indent=2, sort_keys=True) + "\n").encode()
-        write_files([File(path.name, Status.UPDATED, content, 0o644, "")], path.parent)
+        records = {path.name: make_manifest(result), path.name + LAST_SUFFIX: _last_record(result, before)}
+        files = [
+            File(name, Status.UPDATED, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), 0o644, "")
+            for name, value in records.items()
+        ]
+        write_files(files, path.parent)
+
+
+def _last_record(result: Result, before: Tree) -> dict[str, Any]:
+    files: dict[str, Any] = {}
+    for path, (content, mode) in rendered_tree(result, before).items():
+        text = decode(content)
+        shown = {"text": text} if text is not None else {"base64": base64.b64encode(content).decode()}
+        files[path] = shown | ({"executable": True} if mode & 0o100 else {})
+    return {"version": 1, "files": files}
 
 
 def render(
@@ -146,7 +189,7 @@ def render(
         key, equals, value = item.partition("=")
         if not equals:
             raise values.usage(f"--set {item!r}: write name=value")
-        given.put(key, _typed(value), is_text=True)
+        given.put(key, values.typed(value), is_text=True)
     known.update({f"./{path_}": item for path_, item in files.items()})
     return Renderer(Texts(sources, offsets, "."), options).render(name, given.values)
 
@@ -161,15 +204,6 @@ def _neighbours(folder: Path, path: Path, name: str, *, whole: bool) -> dict[str
         if item.is_file() and not item.is_symlink():
             files.setdefault(item.relative_to(folder).as_posix(), (item.read_bytes(), 0o644))
     return files
-
-
-def _typed(value: str) -> Any:
-    """There is no schema here: JSON where it is JSON of another kind than text, else the text itself."""
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return value
-    return value if isinstance(parsed, str) else parsed
 
 
 def init(out: Out, folder: str) -> None:

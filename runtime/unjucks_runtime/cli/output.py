@@ -2,7 +2,7 @@
 
 Exit codes: 0 done · 1 something was found (differences, problems, failed tests, things to migrate) · 2 wrong usage · 3 no such set,
 action or file · 4 variables missing or invalid · 5 the generation failed · 6 files in conflict, nothing written ·
-130 interrupted.
+7 the cluster refused or is not reached · 8 a job has not ended in time (7 and 8: ``kubectl unjucks`` only) · 130 interrupted.
 Texts of templates and variables are never read as markup. Called by every command.
 """
 
@@ -33,6 +33,8 @@ class Exit(IntEnum):
     VARIABLES = 4
     FAILED = 5
     CONFLICT = 6
+    REFUSED = 7
+    TIMEOUT = 8
     INTERRUPTED = 130
 
 
@@ -58,6 +60,7 @@ STATUS_STYLES = {
     "unchanged": "dim",
     "skipped": "dim",
     "conflicted": "bold red",
+    "removed": "red",
 }
 
 

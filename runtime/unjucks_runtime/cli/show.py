@@ -131,7 +131,7 @@ def result(out: Out, made: Result, dest: str, base: Tree, *, dry_run: bool) -> N
         if file.why:
             line.append(f"  ({file.why})", style="dim")
         out.console.print(line)
-    if dry_run and made.changes:
+    if dry_run and (made.changes or made.removals):
         out.line()
         out.diff(diff(made, base))
     for warning in made.warnings:
@@ -140,7 +140,8 @@ def result(out: Out, made: Result, dest: str, base: Tree, *, dry_run: bool) -> N
     if made.conflicts:
         out.note(f"\n{counts}: nothing is written. See what differs with unjucks diff; --force overwrites.", "bold red")
     else:
-        what = "Nothing to do" if not made.changes else "Would write" if dry_run else "Done"
+        quiet = not made.changes and not made.removals
+        what = "Nothing to do" if quiet else "Would write" if dry_run else "Done"
         out.line(f"\n{what}: {counts or 'no files'}")
     for message in made.messages if not made.conflicts else ():
         out.line(message, "cyan")

@@ -111,6 +111,15 @@ def read_data(source: str) -> dict[str, Any]:
     return value
 
 
+def typed(value: str) -> Any:
+    """Text where no schema is at hand: JSON where it is JSON of another kind than text, else the text itself."""
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    return value if isinstance(parsed, str) else parsed
+
+
 def _flow(text: str, name: str) -> Any:
     """Text that starts with ``{`` and is no JSON may still be YAML in flow style."""
     try:
