@@ -1,6 +1,8 @@
 """What the operator and a tenant's courier say to each other: JSON over HTTPS with certificates on both sides.
 
     POST /v1/fetch     FetchRequest -> FetchResponse      what a source holds now, when it is not what the caller knows already
+    POST /v1/inspect   InspectRequest -> InspectResponse  what an output holds now, and under which version
+    POST /v1/publish   PublishRequest -> PublishResponse  one compare-and-set of an output on that version
     GET  /healthz, /readyz                                 plain HTTP on another port, for the kubelet
 
 Bytes travel as base64 text. A response that is not HTTP 200 is an ``ErrorResponse`` of ``render_protocol`` (422: the task itself
@@ -9,7 +11,7 @@ hold them have no ``repr``. Both sides treat the other's data as untrusted. Pure
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -175,3 +177,163 @@ class FetchResponse(Message):
 
 
 # --- inspect and publish: the outputs' messages go below this line -------------------------------------------------------
+INSPECT_PATH = "/v1/inspect"
+PUBLISH_PATH = "/v1/publish"
+
+PUBLISH_FAILURES = frozenset(
+    {
+        Reason.URL_INVALID,
+        Reason.AUTHENTICATION_FAILED,
+        Reason.PUBLISH_FAILED,
+        Reason.FETCH_FAILED,
+        Reason.REVISION_NOT_FOUND,
+        Reason.EGRESS_REFUSED,
+        Reason.PROTECTED_BRANCH,
+        Reason.CONFLICT,
+        Reason.NOT_OWNED,
+        Reason.ARCHIVE_INVALID,
+        Reason.ARCHIVE_TOO_LARGE,
+        Reason.OUTPUT_TOO_LARGE,
+        Reason.PATH_REJECTED,
+        Reason.MANIFEST_MISMATCH,
+        Reason.LIMIT_EXCEEDED,
+        Reason.INTERNAL_ERROR,
+    }
+)
+"""The reasons with which inspecting or publishing can fail; a courier that claims another one is not believed."""
+
+RunKey = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+JobName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=320)
+]
+
+
+class GitProvider(StrEnum):
+    """Whose API opens pull requests (GitLab: merge requests)."""
+
+    GITHUB = "GitHub"
+    GITLAB = "GitLab"
+    GITEA = "Gitea"
+
+
+class PullRequest(Message):
+    """The request for a branch. ``api``: the endpoint from the operator's configuration. ``repository``: its full name there.
+
+    Secret key: token, else password.
+    """
+
+    provider: GitProvider
+    api: str = Field(max_length=512)
+    repository: str = Field(min_length=3, max_length=512)
+    title: str = Field(min_length=1, max_length=256)
+    body: str = Field(default="", max_length=4096)
+    labels: list[str] = Field(default_factory=list, max_length=20)
+    draft: bool = False
+
+
+class GitTarget(Message):
+    """A branch that starts at ``base`` and gets one commit for each run. Secret keys as those of a ``GitSource``."""
+
+    kind: Literal["git"] = "git"
+    url: str = Field(max_length=2048)
+    base: str = Field(min_length=1, max_length=256)
+    branch: str = Field(min_length=1, max_length=256)
+    path: str = Field(
+        default="", max_length=512, description="folder of the files, without a slash at its ends; empty: the root"
+    )
+    author_name: str = Field(min_length=1, max_length=128)
+    author_email: str = Field(min_length=1, max_length=256)
+    message: str = Field(min_length=1, max_length=4096)
+    time: int = Field(ge=0, description="of the commit, in seconds; the same in every attempt of a run")
+    pull_request: PullRequest | None = None
+
+
+class OciTarget(Message):
+    """A tag of a repository in a registry: ``oci://host/name``. Secret keys as those of an ``OciSource``."""
+
+    kind: Literal["oci"] = "oci"
+    url: str = Field(max_length=2048)
+    tag: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
+    overwrite: bool = False
+    insecure: bool = False
+
+
+class BucketTarget(Message):
+    """A prefix of an S3-compatible bucket. Secret keys as those of a ``BucketSource``."""
+
+    kind: Literal["bucket"] = "bucket"
+    endpoint: str = Field(max_length=512)
+    bucket: str = Field(min_length=3, max_length=63)
+    prefix: str = Field(default="", max_length=512)
+    region: str = Field(default="", max_length=64)
+    insecure: bool = False
+
+
+class VolumeTarget(Message):
+    """A folder of the volume that is mounted in the courier's own pod."""
+
+    kind: Literal["volume"] = "volume"
+    path: str = Field(default="", max_length=512)
+
+
+PublishTarget = Annotated[GitTarget | OciTarget | BucketTarget | VolumeTarget, Field(discriminator="kind")]
+
+
+class InspectRequest(Message):
+    """What is at the target now? ``job`` (namespace/name) marks what is its own. ``others``: also files that it did not write."""
+
+    target: PublishTarget
+    job: JobName
+    run_key: RunKey
+    others: bool = False
+    credentials: SecretData
+    certificates: SecretData
+    allow: Allow = Allow()
+    limits: CourierLimits = CourierLimits()
+
+
+class InspectResponse(Message):
+    """What is there. ``version``: what a publish has to name; empty when there is nothing to replace.
+
+    ``run_key``: that of the request when its run wrote here already, else of whichever run is known to have written last.
+    ``manifest``: as it lies there. ``files``: those that it lists and that are there; ``others``: the rest.
+    """
+
+    version: str = Field(default="", max_length=512)
+    run_key: str = Field(default="", max_length=64)
+    manifest: Base64 = ""
+    statement: Base64 = ""
+    files: list[SourceFile] = Field(default_factory=list)
+    others: list[SourceFile] = Field(default_factory=list)
+    others_truncated: bool = False
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class PublishRequest(Message):
+    """Write ``files``, take away ``removed``, and put manifest and statement beside them, if the target still has ``version``.
+
+    Each path and digest is checked again by the courier: the manifest has to list exactly these files.
+    ``unchanged`` asks only for what comes after the write (the pull request): an earlier attempt wrote the files.
+    """
+
+    target: PublishTarget
+    job: JobName
+    run_key: RunKey
+    version: str = Field(default="", max_length=512)
+    files: list[SourceFile] = Field(default_factory=list, max_length=10000)
+    removed: list[str] = Field(default_factory=list, max_length=10000)
+    manifest: Base64 = ""
+    statement: Base64 = ""
+    unchanged: bool = False
+    credentials: SecretData
+    certificates: SecretData
+    allow: Allow = Allow()
+    limits: CourierLimits = CourierLimits()
+
+
+class PublishResponse(Message):
+    """What came of it. ``facts`` are for ``status.output``: revision, url, pullRequest."""
+
+    version: str = Field(default="", max_length=512)
+    written: bool
+    facts: dict[str, Any] = Field(default_factory=dict)

@@ -99,3 +99,4 @@ class Reason(StrEnum):
     RENDERER_LOST = "RendererLost"
     MANIFEST_MISMATCH = "ManifestMismatch"
     PUBLISH_FAILED = "PublishFailed"
+    PROTECTED_BRANCH = "ProtectedBranch"  # the Git server refuses the push to this branch
