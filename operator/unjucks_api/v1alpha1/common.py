@@ -23,6 +23,8 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, ErrorDetails
 
 from unjucks_api import names
+from unjucks_api.durations import DURATION as DURATION
+from unjucks_api.durations import duration_seconds as duration_seconds
 from unjucks_api.markers import X_MAP_TYPE, X_RULES, Cel, Format, IntOrString, JsonSchema, Switch
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -146,20 +148,6 @@ def quantity(text: str) -> Decimal:
     if found is None:
         raise ValueError(f"{text[:40]!r} is not a quantity; write for example 500m, 2, 512Mi or 8Gi")
     return Decimal(found[1]) * _SUFFIXES[found[2]]
-
-
-# --- durations -----------------------------------------------------------------------------------------------------------
-DURATION = r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$"
-_DURATION = re.compile(r"(?:([0-9]{1,5})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
-
-
-def duration_seconds(text: str) -> int:
-    """Seconds of a duration such as ``90s`` or ``1h30m``. Raises ValueError for anything else."""
-    found = _DURATION.fullmatch(text)
-    if found is None or not text:
-        raise ValueError(f"{text[:40]!r} is not a duration; write for example 90s, 2m or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
 
 
 def seconds_text(seconds: float) -> str:

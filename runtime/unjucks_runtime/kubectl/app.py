@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from unjucks_api import names
-from unjucks_api.v1alpha1.common import duration_seconds
+from unjucks_api.durations import duration_seconds
 from unjucks_runtime.cli.output import Exit, Failure, Format, Out
 from unjucks_runtime.cli.values import read_data
 from unjucks_runtime.generator.disk import FolderTree
@@ -33,14 +33,18 @@ app = typer.Typer(
     "7 refused or unreachable, 8 not ended in time.",
 )
 
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace (default: the context's)")]
-Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig")]
-Kubeconfig = Annotated[str | None, typer.Option("--kubeconfig", help="Kubeconfig file (default: as kubectl)")]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace (default: the context's)")
+]
+Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig")]
+Kubeconfig = Annotated[
+    str | None, typer.Option("--kubeconfig", metavar="FILE", help="Kubeconfig file (default: as kubectl)")
+]
 Output = Annotated[Format | None, typer.Option("--output", "-o", help="text or json (default: text on a terminal)")]
-Timeout = Annotated[str, typer.Option("--timeout", help="How long to wait for the end: 90s, 5m")]
-Job = Annotated[str, typer.Argument(help="Name of a GenerationJob")]
-Registry = Annotated[str, typer.Argument(help="Name of a TemplateRegistry")]
-Template = Annotated[str, typer.Argument(help="generator/action, as list shows it")]
+Timeout = Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to wait for the end: 90s, 5m")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="Name of a GenerationJob")]
+Registry = Annotated[str, typer.Argument(metavar="REGISTRY", help="Name of a TemplateRegistry")]
+Template = Annotated[str, typer.Argument(metavar="GENERATOR/ACTION", help="As list shows it")]
 
 
 @contextmanager
@@ -70,7 +74,7 @@ def _seconds(text: str) -> float:
 
 @app.command("list")
 def list_command(
-    registry: Annotated[str | None, typer.Argument(help="Only this TemplateRegistry")] = None,
+    registry: Annotated[str | None, typer.Argument(metavar="REGISTRY", help="Only this TemplateRegistry")] = None,
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace")] = False,
     namespace: Namespace = None,
     context: Context = None,
@@ -119,21 +123,28 @@ def run(
     registry: Registry,
     template: Template,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="A variable as name=value; a.b=1 goes inside")
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="A variable as name=value; a.b=1 goes inside"),
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option("--data", "-d", help="Variables from a JSON or YAML file, - for stdin")
+        list[str] | None,
+        typer.Option("--data", "-d", metavar="FILE", help="Variables from a JSON or YAML file, - for stdin"),
     ] = None,
     source: Annotated[
-        list[str] | None, typer.Option("--from", help="Variables in the cluster: configmap/NAME or secret/NAME")
+        list[str] | None,
+        typer.Option("--from", metavar="KIND/NAME", help="Variables in the cluster: configmap/NAME or secret/NAME"),
     ] = None,
-    to: Annotated[str | None, typer.Option("--to", help="Where the files go: configmap/NAME or secret/NAME")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="KIND/NAME", help="Where the files go: configmap/NAME or secret/NAME")
+    ] = None,
     spec: Annotated[
         str | None,
-        typer.Option("--spec", help="More fields of the job's spec, from a JSON or YAML file: output, timeout, …"),
+        typer.Option(
+            "--spec", metavar="FILE", help="More fields of the job's spec, from a JSON or YAML file: output, timeout, …"
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the job (default: made from the template's)")
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the job (default: made from the template's)")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Render and report; nothing is published")] = False,
     print_only: Annotated[bool, typer.Option("--print", help="Print the GenerationJob instead of creating it")] = False,
@@ -298,7 +309,9 @@ def _log_lines(cluster: Cluster, out: Out, body: Manifest, lines: int) -> list[s
 @app.command()
 def download(
     job: Job,
-    dest: Annotated[str, typer.Option("--dest", help="Folder that the files go into (default: the job's name)")] = "",
+    dest: Annotated[
+        str, typer.Option("--dest", metavar="FOLDER", help="Folder that the files go into (default: the job's name)")
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files of other content")] = False,
     namespace: Namespace = None,
     context: Context = None,
