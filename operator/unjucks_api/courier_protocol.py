@@ -27,6 +27,7 @@ COURIER_FAILURES = frozenset(
         Reason.URL_INVALID,
         Reason.AUTHENTICATION_FAILED,
         Reason.FETCH_FAILED,
+        Reason.SOURCE_NOT_FOUND,
         Reason.REVISION_NOT_FOUND,
         Reason.VERIFICATION_FAILED,
         Reason.EGRESS_REFUSED,

@@ -66,6 +66,7 @@ MANAGED_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 COMPONENT_OPERATOR: Final = "operator"
 COMPONENT_TENANT: Final = "tenant"
 COMPONENT_RENDERER: Final = "renderer"
+COMPONENT_COURIER: Final = "courier"
 COMPONENT_CACHE: Final = "cache"
 COMPONENT_DATABASE: Final = "database"
 COMPONENT_PROBE_SERVER: Final = "network-probe-server"  # the two pods that try whether policies are enforced
@@ -77,6 +78,7 @@ COMPONENT_WEBHOOKS: Final = "webhooks"
 FIELD_MANAGER_PREFIX: Final = "unjucks-operator/"
 MANAGER_TENANT: Final = FIELD_MANAGER_PREFIX + "tenant"
 MANAGER_RENDERER: Final = FIELD_MANAGER_PREFIX + "renderer"
+MANAGER_COURIER: Final = FIELD_MANAGER_PREFIX + "courier"
 MANAGER_JOB: Final = FIELD_MANAGER_PREFIX + "job"
 MANAGER_REGISTRY: Final = FIELD_MANAGER_PREFIX + "registry"
 MANAGER_CACHE: Final = FIELD_MANAGER_PREFIX + "cache"
@@ -96,6 +98,8 @@ POLICY_INGRESS: Final = "unjucks-allow-ingress"  # spec.network.ingressFrom of a
 POLICY_EGRESS: Final = "unjucks-allow-egress"  # spec.network.egressTo of a Tenant
 POLICY_RENDERER: Final = "unjucks-allow-operator-to-renderer"
 RENDERER: Final = "unjucks-renderer"  # ServiceAccount, Secret and Deployment of the tenant's renderers
+POLICY_COURIER: Final = "unjucks-allow-courier"
+COURIER: Final = "unjucks-courier"  # ServiceAccount, Secret and Deployment of the tenant's courier
 BINDING_OWNERS: Final = "unjucks-owners"
 BINDING_EDITORS: Final = "unjucks-editors"
 BINDING_VIEWERS: Final = "unjucks-viewers"
@@ -111,6 +115,7 @@ APPROVALS_SECRET: Final = "unjucks-approvals"  # noqa: S105  the name of a Secre
 APPROVALS_KEY: Final = "approvals.key"  # in that Secret: seals the records of approvals
 LEASE: Final = "unjucks-operator"
 RENDERER_PORT: Final = 8443
+COURIER_PORT: Final = 8443
 PROBE: Final = "unjucks-network-probe"  # prefix of the probe's pods and policies; ConfigMap with its last result
 
 DATABASE_NAME_DIGITS: Final = 12
@@ -155,6 +160,11 @@ def cache_secret(tenant: str) -> str:
 def renderer_identity(tenant_uid: str) -> str:
     """The DNS name in a renderer's server certificate; never resolved, only compared (one identity per tenant UID)."""
     return f"renderer.{tenant_uid}.{GROUP}"
+
+
+def courier_identity(tenant_uid: str) -> str:
+    """The DNS name in a courier's server certificate; never resolved, only compared."""
+    return f"courier.{tenant_uid}.{GROUP}"
 
 
 OPERATOR_IDENTITY: Final = f"operator.{GROUP}"  # the DNS name in the operator's client certificate

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 
 from aiohttp import web
@@ -16,17 +15,18 @@ from aiohttp import web
 from unjucks_api import names
 from unjucks_api.render_protocol import Limits
 from unjucks_runtime.renderer import logs, syscalls, tls
+from unjucks_runtime.renderer.listening import Listener, bind
 from unjucks_runtime.renderer.server import RendererServer
+from unjucks_runtime.renderer.serving import TaskFailed
 from unjucks_runtime.renderer.settings import Settings, parse
 from unjucks_runtime.renderer.wire import Kind, TaskHeader
-from unjucks_runtime.renderer.workers import TaskFailed, WorkerPool, ZygoteError
+from unjucks_runtime.renderer.workers import WorkerPool, ZygoteError
 
 log = logging.getLogger("unjucks_runtime.renderer")
 
 EXIT_CONFIGURATION = 2
 EXIT_UNCONFINED = 78
 _PROBE_LIMITS = Limits(wall_seconds=10, cpu_seconds=10)
-_BACKLOG = 128
 _SHUTDOWN_SECONDS = 5.0
 _KEEP_SECONDS = 90.0  # longer than the operator keeps its connections
 
@@ -50,69 +50,9 @@ async def check_confinement(pool: WorkerPool, settings: Settings) -> None:
         )
 
 
-class Listener:
-    """HTTPS on one bound socket, with the certificates of now.
-
-    The sites before and after a change of certificates share the listening socket, so no connection is refused in between.
-    """
-
-    def __init__(self, server: RendererServer, runner: web.AppRunner, bound: socket.socket) -> None:
-        self._server = server
-        self._runner = runner
-        self._bound = bound
-        self._site: web.SockSite | None = None
-
-    async def refresh(self) -> bool:
-        """Load the certificates if they are others than those in use. Raises CertificatesError; then nothing has changed."""
-        server, settings = self._server, self._server.settings
-        if server.identity is not None and tls.fingerprint(settings.certificates) == server.identity.fingerprint:
-            return False
-        identity = tls.load(settings.certificates, server_name=server_name(settings))
-        previous = self._site
-        self._site = web.SockSite(self._runner, self._bound.dup(), ssl_context=identity.context, backlog=_BACKLOG)
-        server.identity = identity
-        await self._site.start()
-        if previous is not None:
-            await previous.stop()
-        log.info("certificates loaded", extra={"fields": {"notAfter": identity.not_after.isoformat()}})
-        return True
-
-    async def watch(self) -> None:
-        """Refresh for ever. Bad new files are logged once; the old ones stay in use."""
-        complained = ""
-        while True:
-            await asyncio.sleep(self._server.settings.reload_interval)
-            self._server.pool.reap_orphans()
-            try:
-                await self.refresh()
-                complained = ""
-            except tls.CertificatesError as error:
-                if str(error) != complained:
-                    complained = str(error)
-                    log.error("the changed certificates cannot be used, the old ones stay: %s", error)
-
-    async def stop(self) -> None:
-        """Accept no connection any more."""
-        if self._site is not None:
-            await self._site.stop()
-
-
 def server_name(settings: Settings) -> str:
     """The name that the own certificate has to carry; empty when any will do."""
     return names.renderer_identity(settings.tenant_uid) if settings.tenant_uid else ""
-
-
-def bind(address: str, port: int) -> socket.socket:
-    """A bound TCP socket. Raises OSError with address and port in its text."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    result = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        result.bind((address, port))
-    except OSError as error:
-        result.close()
-        raise OSError(error.errno, f"cannot listen on {address}:{port}: {error.strerror}") from error
-    return result
 
 
 async def serve(settings: Settings) -> None:
@@ -138,7 +78,7 @@ async def serve(settings: Settings) -> None:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         bound = stack.enter_context(bind(settings.listen, settings.port))
-        listener = Listener(server, runner, bound)
+        listener = Listener(server, server_name(settings), runner, bound)
         await listener.refresh()
         watcher = asyncio.create_task(listener.watch(), name="certificates")
         stack.callback(watcher.cancel)

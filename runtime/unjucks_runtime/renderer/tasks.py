@@ -6,7 +6,6 @@ Runs inside the confinement on data of which nothing is trusted. Everything that
 
 import base64
 import gc
-import hashlib
 import importlib
 import time
 from collections.abc import Iterable, Mapping
@@ -25,7 +24,6 @@ from unjucks_api.render_protocol import (
     ErrorResponse,
     Finding,
     OnFinding,
-    OutputFile,
     RenderRequest,
     RenderResponse,
     SourceFile,
@@ -38,15 +36,14 @@ from unjucks_runtime.generator.load import check_folder, load_tree
 from unjucks_runtime.generator.model import TemplateSet
 from unjucks_runtime.generator.options import Options
 from unjucks_runtime.generator.prepared import Prepared, prepare
-from unjucks_runtime.generator.result import File, Status
+from unjucks_runtime.generator.result import File
+from unjucks_runtime.renderer.outcome import SCAN_SECONDS, WITHOUT_CONTENT, diff_of, output_file, redacted
 from unjucks_runtime.renderer.setting import Setting, setting_of
 from unjucks_runtime.sources.archive import ArchiveLimits, unpack_tar_gz
 
 Tree = Mapping[str, tuple[bytes, int]]
 
 _M = TypeVar("_M", bound=BaseModel)
-SCAN_SECONDS = 5.0
-"""Most time for looking through all files of a task; it counts as the task's own."""
 _MIN_SECRET = 4
 _MASK = "***"
 
@@ -204,8 +201,8 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
     """RenderRequest (without files) -> RenderResponse, both JSON; costs are filled in by the server."""
     task = _parse(RenderRequest, request)
     hide = _Redaction(task.variables, task.sensitive)
-    options = _run_options(task)
     try:
+        options = _run_options(task)
         if isinstance(source, Loaded):
             loaded, prepared = source.template_set, source.prepared
         else:
@@ -215,25 +212,14 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
             loaded, task.generator, task.action, task.variables, base=base, options=options, prepared=prepared
         )
         changed, found = _searched(result.files, task)
+        files = [redacted(file, changed) for file in result.files]
+        shown = diff_of(files, base, task)
     except (GenerationError, TaskFailure) as error:
         response = (error if isinstance(error, TaskFailure) else failure(error)).response
         hidden = {"message": hide(response.message), "path": hide(response.path)}
         raise TaskFailure(response.model_copy(update=hidden)) from None
-    files = [
-        OutputFile(
-            path=file.path,
-            content="" if file.status is Status.SKIPPED else _encode(changed.get(file.path, file.content)),
-            mode=file.mode,
-            size=len(changed.get(file.path, file.content)),
-            sha256=hashlib.sha256(changed[file.path]).hexdigest() if file.path in changed else file.sha256,
-            action=file.status.value,
-            template=file.template,
-            sensitive=file.sensitive,
-        )
-        for file in result.files
-    ]
     answer = RenderResponse(
-        files=files,
+        files=[output_file(file, hide) for file in files],
         warnings=[
             *(hide(text) for text in result.warnings),
             *(f"{hide(path)} is too large to be searched for sensitive data" for path in found.skipped),
@@ -242,6 +228,7 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
             Finding(path=hide(it.path), line=it.line, column=it.column, detector=it.detector) for it in found.findings
         ],
         findings_total=found.total,
+        diff=shown,
         messages=[hide(text) for text in result.messages],
         engine_version=engine_version(),
         cpu_seconds=0.0,
@@ -257,7 +244,7 @@ def _searched(files: Iterable[File], task: RenderRequest) -> tuple[Mapping[str, 
     written = (
         (file.path, file.content)
         for file in files
-        if file.status is not Status.SKIPPED and not (file.sensitive and task.secrets_have_a_place)
+        if file.status not in WITHOUT_CONTENT and not (file.sensitive and task.secrets_have_a_place)
     )
     changed, found = redact(written, clock=time.monotonic, seconds=SCAN_SECONDS)
     blocks = on_finding is OnFinding.BLOCK
@@ -295,6 +282,9 @@ def _run_options(task: RenderRequest) -> Options:
         allow_paths=tuple(task.policy.allow_paths),
         deny_paths=tuple(task.policy.deny_paths),
         previous=task.previous,
+        last=_decode_tree(task.last),
+        update=task.update,
+        prune=task.prune,
         sensitive=tuple(task.sensitive),
         shared_schema=task.shared_schema,
     )

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from unjucks_runtime.renderer.forker import Forker
-from unjucks_runtime.renderer.workers import TaskFailed
+from unjucks_runtime.renderer.serving import TaskFailed
 
 log = logging.getLogger(__name__)
 

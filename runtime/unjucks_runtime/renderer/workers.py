@@ -21,6 +21,7 @@ from pathlib import Path
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import ErrorResponse, Limits
 from unjucks_runtime.renderer.forker import Exit, Forker, Slot
+from unjucks_runtime.renderer.serving import TaskFailed
 from unjucks_runtime.renderer.wire import (
     REPLY_HEADER_BYTES,
     FrameError,
@@ -46,14 +47,6 @@ _CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 class ZygoteError(Exception):
     """The zygote does not start."""
-
-
-class TaskFailed(Exception):
-    """A task gave no result; ``response`` goes to the operator as it is."""
-
-    def __init__(self, response: ErrorResponse) -> None:
-        super().__init__(response.message)
-        self.response = response
 
 
 @dataclass(frozen=True, slots=True)

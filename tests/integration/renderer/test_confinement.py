@@ -14,8 +14,9 @@ import pytest
 
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import ErrorResponse, Limits
+from unjucks_runtime.renderer.serving import TaskFailed
 from unjucks_runtime.renderer.wire import Kind, TaskHeader
-from unjucks_runtime.renderer.workers import Outcome, TaskFailed, WorkerPool
+from unjucks_runtime.renderer.workers import Outcome, WorkerPool
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
