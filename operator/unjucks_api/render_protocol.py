@@ -29,6 +29,7 @@ MAX_MESSAGE = 4096
 MAX_MESSAGES = 200
 MAX_PROBLEMS = 1000
 MAX_FINDINGS = 100
+MAX_DIFF_BYTES = 1024 * 1024
 
 TASK_FAILURES = frozenset(
     {
@@ -203,9 +204,16 @@ class RenderRequest(Message):
     action: str
     variables: dict[str, Any] = Field(default_factory=dict)
     sensitive: list[str] = Field(default_factory=list, description="dotted names of variables that came from Secrets")
-    base: list[SourceFile] = Field(default_factory=list, description="existing files, for inject and unlessExists")
-    previous: dict[str, str] = Field(default_factory=dict, description="path -> sha256 of what the last run wrote")
-    on_conflict: str = Field(default="conflict", pattern="^(conflict|overwrite|skip)$")
+    base: list[SourceFile] = Field(default_factory=list, description="existing files, for inject, merge and diff")
+    previous: dict[str, str] = Field(default_factory=dict, description="path -> sha256 of what the last run gave")
+    last: list[SourceFile] = Field(default_factory=list, description="what the last run gave, for a three-way merge")
+    update: bool = Field(default=False, description="whether to merge with ``last``")
+    prune: bool = Field(default=False, description="whether files of the last run that are not made any more go")
+    on_conflict: str = Field(default="conflict", pattern="^(conflict|overwrite|skip|markers)$")
+    diff_bytes: int = Field(default=0, ge=0, le=MAX_DIFF_BYTES, description="most bytes of the diff; 0: none is made")
+    hidden: list[str] = Field(
+        default_factory=list, description="existing files that hold secrets: no lines in the diff"
+    )
     shared_schema: dict[str, Any] = Field(default_factory=dict, description="as in the AnalyzeRequest")
     policy: Policy = Policy()
     on_finding: OnFinding = Field(default=OnFinding.WARN, description="what sensitive data in a file means")
@@ -219,7 +227,9 @@ class RenderRequest(Message):
 class OutputFile(Message):
     """One generated file. Skipped ones have no content; a conflicted one exists with other content that may not be changed.
 
-    ``sha256`` is the hex digest of the content, ``size`` its length.
+    ``sha256`` is the hex digest of the content, ``size`` its length. ``rendered``: what the templates gave, when that is not the
+    content (merged, or kept). ``injected``: templates only changed it in places. ``marked``: conflicted, and the content holds
+    both sides between marks.
     """
 
     path: str = Field(min_length=1, max_length=1024)
@@ -230,6 +240,20 @@ class OutputFile(Message):
     action: str = Field(default="created", pattern="^(created|updated|unchanged|skipped|conflicted|removed)$")
     template: Text = ""
     sensitive: bool = False
+    rendered: Base64 | None = None
+    injected: bool = False
+    marked: bool = False
+    why: Text = ""
+
+
+class Diff(Message):
+    """The unified diff from the existing files to the outcome. ``text`` is cut at a line when ``truncated``; figures are whole."""
+
+    text: str = Field(default="", max_length=MAX_DIFF_BYTES)
+    added: int = Field(default=0, ge=0, description="lines")
+    removed: int = Field(default=0, ge=0, description="lines")
+    bytes: int = Field(default=0, ge=0, description="of the whole diff")
+    truncated: bool = False
 
 
 class Finding(Message):
@@ -252,6 +276,7 @@ class RenderResponse(Message):
     messages: Texts = Field(default_factory=list)
     findings: Findings = Field(default_factory=list, description="the first ones; redacted when the request said so")
     findings_total: int = Field(default=0, ge=0)
+    diff: Diff = Diff()
     engine_version: str
     cpu_seconds: float
     wall_seconds: float

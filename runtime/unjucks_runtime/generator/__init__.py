@@ -18,7 +18,7 @@ from unjucks_runtime.generator.generate import generate
 from unjucks_runtime.generator.load import load_tree
 from unjucks_runtime.generator.model import Action, TemplateSet, Tree
 from unjucks_runtime.generator.options import Options
-from unjucks_runtime.generator.result import File, Result, Skipped, Status, diff, digests, manifest
+from unjucks_runtime.generator.result import File, Result, Skipped, Status, diff, digests, manifest, rendered_tree
 from unjucks_runtime.generator.write import recover, write_atomically
 
 __all__ = [
@@ -41,5 +41,6 @@ __all__ = [
     "manifest",
     "read_tree",
     "recover",
+    "rendered_tree",
     "write_atomically",
 ]

@@ -21,6 +21,7 @@ from unjucks_runtime.generator.options import OVERWRITE, SKIP, Options
 from unjucks_runtime.generator.paths import mask, render_path, target_path
 from unjucks_runtime.generator.prepared import Names, Prepared, place_of, prepare
 from unjucks_runtime.generator.result import File, Result, Skipped, Status
+from unjucks_runtime.generator.update import settle
 
 _MAX_NOTES: Final = 200
 
@@ -108,7 +109,7 @@ class _Run:
                 self.one(file, names, context, masked)
         self.check_tree()
         files = tuple(self.finish(path, self.staged[path]) for path in sorted(self.staged, key=str.encode))
-        return Result(
+        result = Result(
             generator=self.action.generator,
             action=self.action.action,
             digest=self.action.digest,
@@ -117,6 +118,7 @@ class _Run:
             warnings=tuple(self.warnings),
             messages=tuple(dict.fromkeys(self.messages)),
         )
+        return settle(result, self.base, self.options)
 
     def contexts(self, file: TemplateFile, names: Names) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
         each = file.front.for_each
@@ -361,7 +363,8 @@ class _Run:
         old = self.base.get(path)
         status, why = self.status(path, staged, old)
         content = b"" if status is Status.SKIPPED else staged.content
-        return File(path, status, content, staged.mode, staged.template, staged.sensitive, why)
+        injected = not staged.whole and not staged.skipped
+        return File(path, status, content, staged.mode, staged.template, staged.sensitive, why, injected=injected)
 
     def status(self, path: str, staged: _Staged, old: tuple[bytes, int] | None) -> tuple[Status, str]:
         if staged.skipped:
@@ -371,10 +374,11 @@ class _Run:
         if old[0] == staged.content:
             same_mode = bool(old[1] & 0o100) == bool(staged.mode & 0o100)
             return (Status.UNCHANGED, "") if same_mode else (Status.UPDATED, "its mode changes")
-        if staged.force or self.options.on_conflict == OVERWRITE:
+        merged = self.options.update and path in self.options.last
+        if staged.force or (self.options.on_conflict == OVERWRITE and not merged):
             return Status.UPDATED, ""
         if self.options.previous.get(path) == File(path, Status.UPDATED, old[0], 0, "").sha256:
             return Status.UPDATED, "unchanged since the last generation"
-        if self.options.on_conflict == SKIP:
+        if self.options.on_conflict == SKIP and not merged:
             return Status.SKIPPED, "it exists with other content"
         return Status.CONFLICTED, "it exists with other content"

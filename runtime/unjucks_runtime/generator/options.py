@@ -9,6 +9,7 @@ from unjucks_api.render_protocol import EngineOptions, Limits
 CONFLICT = "conflict"
 OVERWRITE = "overwrite"
 SKIP = "skip"
+MARKERS = "markers"
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,12 @@ class Options:
 
     ``on_conflict``: what to do with an existing file of other content that no template may change: ``conflict`` (report it,
     the result
-    is not ok), ``overwrite`` or ``skip``. ``previous``: path -> sha256 of what the last run wrote; a file that is still so is
-    ours and may be updated. ``sensitive``: dotted names of secret variables besides those the schema marks. ``text``: dotted
-    names of variables that came as text and may be turned into the schema's type where that loses nothing. ``shared_schema``:
-    JSON Schema of variables that every action of the set has besides its own and the set's, which win over it.
+    is not ok), ``overwrite``, ``skip``, or ``markers`` (write both, between marks). ``previous``: path -> sha256 of what the
+    templates gave in the last run, without files that they only changed in places; a file that is still so is ours and may be
+    updated. ``update``: merge with ``last``, the bytes of that run as far as they are known. ``prune``: remove files of the last
+    run that this one does not make. ``sensitive``: dotted names of secret variables besides those the schema marks. ``text``:
+    dotted names of variables that came as text and may be turned into the schema's type where that loses nothing.
+    ``shared_schema``: JSON Schema of variables that every action of the set has besides its own and the set's, which win over it.
     """
 
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -31,6 +34,9 @@ class Options:
     allow_paths: tuple[str, ...] = ("**",)
     deny_paths: tuple[str, ...] = ()
     previous: Mapping[str, str] = field(default_factory=dict)
+    last: Mapping[str, tuple[bytes, int]] = field(default_factory=dict)
+    update: bool = False
+    prune: bool = False
     sensitive: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
     shared_schema: Mapping[str, Any] = field(default_factory=dict)

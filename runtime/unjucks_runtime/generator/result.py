@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -22,14 +22,17 @@ class Status(StrEnum):
     UNCHANGED = "unchanged"
     SKIPPED = "skipped"
     CONFLICTED = "conflicted"
+    REMOVED = "removed"
 
 
 @dataclass(frozen=True)
 class File:
     """One file of the outcome. For ``skipped`` and ``unchanged`` nothing is to be written.
 
-    ``content`` of a skipped file is empty; of a conflicted one it is what would have been written. ``template`` is the path of the
-    (last) template that made it, in the set. ``sensitive``: a secret variable may be in it.
+    ``content`` of a skipped or removed file is empty; of a conflicted one it is what would have been written. ``template`` is the
+    path of the (last) template that made it, in the set. ``sensitive``: a secret variable may be in it. ``rendered``: what the
+    templates gave, when ``content`` is something else (merged, kept); ``injected``: templates only changed it in places.
+    ``marked``: conflicted, and ``content`` holds both sides between marks and is to be written.
     """
 
     path: str
@@ -39,6 +42,9 @@ class File:
     template: str
     sensitive: bool = False
     why: str = ""
+    rendered: bytes | None = None
+    injected: bool = False
+    marked: bool = False
 
     @property
     def sha256(self) -> str:
@@ -56,7 +62,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything a generation yields; nothing is written yet. ``files`` are sorted by path."""
+    """Everything a generation yields; nothing is written yet. ``files`` are sorted by path.
+
+    ``kept``: path -> sha256 of files of earlier runs that stay as they are, so that a later run still knows them.
+    """
 
     generator: str
     action: str
@@ -65,6 +74,7 @@ class Result:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -73,40 +83,50 @@ class Result:
 
     @property
     def conflicts(self) -> tuple[File, ...]:
-        """The files that exist with other content and that no template may change."""
-        return tuple(file for file in self.files if file.status is Status.CONFLICTED)
+        """The files that exist with other content and that no template may change; those with marks may be written."""
+        return tuple(file for file in self.files if file.status is Status.CONFLICTED and not file.marked)
 
     @property
     def changes(self) -> tuple[File, ...]:
-        """The files to be written: created and updated ones."""
-        return tuple(file for file in self.files if file.status in (Status.CREATED, Status.UPDATED))
+        """The files to be written: created and updated ones, and those with marks."""
+        return tuple(file for file in self.files if file.marked or file.status in (Status.CREATED, Status.UPDATED))
+
+    @property
+    def removals(self) -> tuple[File, ...]:
+        """The files to be removed."""
+        return tuple(file for file in self.files if file.status is Status.REMOVED)
 
     def summary(self) -> dict[str, int]:
         """How many files there are of each status."""
         return {status.value: sum(file.status is status for file in self.files) for status in Status}
 
 
-def diff(
-    result: Result, base: Tree, *, statuses: Iterable[Status] = (Status.CREATED, Status.UPDATED, Status.CONFLICTED)
-) -> str:
+CHANGES = (Status.CREATED, Status.UPDATED, Status.CONFLICTED, Status.REMOVED)
+
+
+def diff(result: Result, base: Tree, *, statuses: Iterable[Status] = CHANGES) -> str:
     """A unified diff from ``base`` to the outcome, in git's form (new files, modes, binary files named, not shown).
 
     Files with secrets are named, their lines are not shown.
     """
     wanted = set(statuses)
-    return "".join(_file_diff(file, base.get(file.path)) for file in result.files if file.status in wanted)
+    return "".join(file_diff(file, base.get(file.path)) for file in result.files if file.status in wanted)
 
 
-def _file_diff(file: File, old: tuple[bytes, int] | None) -> str:
+def file_diff(file: File, old: tuple[bytes, int] | None) -> str:
+    """The part of ``diff`` for one file; ``old`` is what exists, None for nothing."""
     head = f"diff --git a/{file.path} b/{file.path}\n"
-    if old is None:
+    if file.status is Status.REMOVED:
+        head += f"deleted file mode 100{file.mode:o}\n"
+    elif old is None:
         head += f"new file mode 100{file.mode:o}\n"
     elif bool(old[1] & 0o100) != bool(file.mode & 0o100):
         head += f"old mode 100{0o755 if old[1] & 0o100 else 0o644:o}\nnew mode 100{file.mode:o}\n"
     before = b"" if old is None else old[0]
     if before == file.content:
         return head
-    names = ("/dev/null" if old is None else f"a/{file.path}", f"b/{file.path}")
+    right_name = "/dev/null" if file.status is Status.REMOVED else f"b/{file.path}"
+    names = ("/dev/null" if old is None else f"a/{file.path}", right_name)
     if file.sensitive:
         return f"{head}--- {names[0]}\n+++ {names[1]}\n# holds secrets: not shown\n"
     left, right = decode(before), decode(file.content)
@@ -142,19 +162,69 @@ def manifest(result: Result) -> dict[str, Any]:
                 "action": file.status.value,
                 "template": file.template,
                 "sensitive": file.sensitive,
+                **({"rendered": hashlib.sha256(file.rendered).hexdigest()} if file.rendered is not None else {}),
+                **({"injected": True} if file.injected else {}),
             }
             for file in result.files
-            if file.status is not Status.SKIPPED
+            if file.status not in (Status.SKIPPED, Status.REMOVED)
         ],
         "skipped": sorted(file.path for file in result.files if file.status is Status.SKIPPED),
+        "removed": sorted(file.path for file in result.removals),
+        "kept": dict(sorted(result.kept.items())),
     }
 
 
 def digests(manifest_value: Mapping[str, Any]) -> dict[str, str]:
     """path -> sha256 of an earlier manifest: what ``Options.previous`` wants. Tolerant of foreign content."""
-    files = manifest_value.get("files")
-    return {
-        str(item["path"]): str(item["sha256"])
+    files, kept = manifest_value.get("files"), manifest_value.get("kept")
+    known = {str(path): str(digest) for path, digest in kept.items()} if isinstance(kept, dict) else {}
+    return known | {
+        str(item["path"]): str(item.get("rendered", item["sha256"]))
         for item in (files if isinstance(files, list) else [])
-        if isinstance(item, dict) and "path" in item and "sha256" in item
+        if isinstance(item, dict) and "path" in item and "sha256" in item and not item.get("injected")
     }
+
+
+def rendered_tree(result: Result, last: Tree) -> dict[str, tuple[bytes, int]]:
+    """What the templates gave, to be the ``last`` of the next run: no file with secrets, none that is only changed in places."""
+    made = {path: last[path] for path in result.kept if path in last}
+    for file in result.files:
+        given = file.content if file.rendered is None else file.rendered
+        known = file.rendered is not None or file.status not in (Status.SKIPPED, Status.REMOVED)
+        if known and not file.sensitive and not file.injected and file.template:
+            made[file.path] = (given, file.mode)
+    return made
+
+
+@dataclass(frozen=True)
+class CutDiff:
+    """A diff within a bound. ``added`` and ``removed`` count lines of the whole, ``size`` its bytes."""
+
+    text: str
+    added: int
+    removed: int
+    size: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether something was left out."""
+        return len(self.text.encode()) < self.size
+
+
+def cut_diff(files: Iterable[File], base: Tree, most: int) -> CutDiff:
+    """The diff of the files that change, whole hunks' lines up to ``most`` bytes. Lines beyond are counted, not kept."""
+    kept: list[str] = []
+    size = added = removed = 0
+    full = False
+    for file in files:
+        if file.status not in CHANGES:
+            continue
+        for line in file_diff(file, base.get(file.path)).splitlines(keepends=True):
+            length = len(line.encode())
+            full = full or size + length > most
+            size += length
+            added += line.startswith("+") and not line.startswith("+++ ")
+            removed += line.startswith("-") and not line.startswith("--- ")
+            if not full:
+                kept.append(line)
+    return CutDiff("".join(kept), added, removed, size)

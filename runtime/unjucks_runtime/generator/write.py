@@ -32,7 +32,7 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def write_atomically(result: Result, folder: str | os.PathLike[str]) -> list[str]:
-    """Writes the created and updated files of ``result`` below ``folder``; returns their paths.
+    """Writes the created and updated files of ``result`` below ``folder`` and removes the removed ones; returns their paths.
 
     Raises GenerationError Conflict when the result has conflicts, PathRejected when a link stands in the way, OutputCollision when
     a file stands where a folder is needed; OSError of the system otherwise (disk full, no permission). After any of them the
@@ -43,11 +43,11 @@ def write_atomically(result: Result, folder: str | os.PathLike[str]) -> list[str
         raise GenerationError(
             Reason.CONFLICT, f"nothing is written, {len(result.conflicts)} files are in conflict: {names}"
         )
-    return write_files(result.changes, folder)
+    return write_files([*result.changes, *result.removals], folder)
 
 
 def write_files(files: Sequence[File], folder: str | os.PathLike[str]) -> list[str]:
-    """As ``write_atomically``, for any files: their paths are checked again."""
+    """As ``write_atomically``, for any files: their paths are checked again. Those with status removed are removed."""
     try:
         paths = [check_path(file.path) for file in files]
         check_collisions(paths)
@@ -55,8 +55,8 @@ def write_files(files: Sequence[File], folder: str | os.PathLike[str]) -> list[s
         raise GenerationError(Reason.PATH_REJECTED, str(error)) from None
     target = os.path.abspath(folder)
     if not os.path.lexists(target):
-        if files:
-            _create(files, target)
+        if written := [file for file in files if file.status is not Status.REMOVED]:
+            _create(written, target)
         return paths
     with _locked(target) as handle:
         _recover(handle)
@@ -192,17 +192,25 @@ def _sync_folders(root: int, paths: Sequence[str]) -> None:
 # --- an existing folder ------------------------------------------------------------------------------------------------------
 def _journal(files: Sequence[File], root: int) -> None:
     permissions = [_check_target(root, file) for file in files]
-    folders = _missing_folders(root, [file.path for file in files])
+    gone = [index for index, file in enumerate(files) if file.status is Status.REMOVED]
+    folders = _missing_folders(root, [file.path for file in files if file.status is not Status.REMOVED])
     stem = PREFIX + secrets.token_hex(8)
     prepared, committed = stem + _PREPARED, stem + _COMMITTED
     os.mkdir(prepared, 0o700, dir_fd=root)
     try:
         inside = open_folder(root, prepared)
         try:
+            with _parent(inside, "new/x", make=True):
+                pass  # also when files are only removed
             for index, file in enumerate(files):
-                _write(inside, f"new/{index}", file, permissions[index])
+                if index not in gone:
+                    _write(inside, f"new/{index}", file, permissions[index])
                 _keep_old(root, inside, file.path, index)
-            record = {"paths": [file.path for file in files], "folders": folders}
+            record = {
+                "paths": [file.path for file in files],
+                "folders": folders,
+                "gone": [files[index].path for index in gone],
+            }
             content = json.dumps(record).encode()
             _write(inside, _RECORD, File(_RECORD, Status.CREATED, content, 0o644, ""))
             _sync_folders(inside, [_RECORD, "new/0"])
@@ -265,16 +273,19 @@ def _record(inside: int, key: str) -> list[str]:
     item = read_file(inside, _RECORD)
     if item is None:
         raise GenerationError(Reason.PUBLISH_FAILED, "a committed journal has no record; remove its folder by hand")
-    return [check_path(str(path)) for path in json.loads(item[0])[key]]
+    return [check_path(str(path)) for path in json.loads(item[0]).get(key, [])]
 
 
 def _apply(root: int, committed: str) -> None:
     """Moves each new content to its place; what is moved already is passed over. May be repeated after a crash."""
     inside = open_folder(root, committed)
     try:
-        paths = _record(inside, "paths")
+        paths, gone = _record(inside, "paths"), _record(inside, "gone")
         made = False
         for index, path in enumerate(paths):
+            if path in gone:
+                _unlink(root, path)
+                continue
             with (
                 _parent(root, path, make=True) as (folder, name),
                 _parent(inside, f"new/{index}", make=False) as (new, own),
@@ -285,16 +296,46 @@ def _apply(root: int, committed: str) -> None:
                 except FileNotFoundError:
                     continue
         if made:
-            _sync_folders(root, paths)
+            _sync_folders(root, [path for path in paths if path not in gone])
+        _remove_empty(root, gone)
     finally:
         os.close(inside)
+
+
+def _unlink(root: int, path: str) -> None:
+    try:
+        with _parent(root, path, make=False) as (folder, name):
+            os.unlink(name, dir_fd=folder)
+            os.fsync(folder)
+    except FileNotFoundError:
+        pass  # gone already
+
+
+def _remove_empty(root: int, gone: Sequence[str]) -> None:
+    """Takes away the folders that a removal left empty, inner ones first."""
+    folders = {path[:index] for path in gone for index, char in enumerate(path) if char == "/"}
+    for folder in sorted(folders, key=lambda path: path.count("/"), reverse=True):
+        try:
+            with _parent(root, folder, make=False) as (above, name):
+                os.rmdir(name, dir_fd=above)
+        except (OSError, GenerationError):
+            continue  # not empty, or not there
 
 
 def _roll_back(root: int, committed: str) -> None:
     """The way back after a failure in ``_apply``: old contents to their places, new files away."""
     inside = open_folder(root, committed)
     try:
+        gone = _record(inside, "gone")
         for index, path in enumerate(_record(inside, "paths")):
+            if path in gone:
+                if not _exists_path(root, path) and _exists_path(inside, f"old/{index}"):
+                    with (
+                        _parent(root, path, make=True) as (folder, name),
+                        _parent(inside, f"old/{index}", make=False) as (old, kept),
+                    ):
+                        os.rename(kept, name, src_dir_fd=old, dst_dir_fd=folder)
+                continue
             with _parent(inside, f"new/{index}", make=False) as (new, own):
                 if _exists(new, own):
                     continue  # never moved

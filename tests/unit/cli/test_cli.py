@@ -103,7 +103,7 @@ class TestNew:
         words = ["new", "web", "page", "home", "--port", "80"]
         unjucks(*words)
         assert unjucks(*words).json["summary"] == {
-            "created": 0, "updated": 0, "unchanged": 1, "skipped": 0, "conflicted": 0,
+            "created": 0, "updated": 0, "unchanged": 1, "skipped": 0, "conflicted": 0, "removed": 0,
         }  # fmt: skip
         (here / "home.txt").write_text("mine\n")
         done = unjucks(*words)
@@ -401,3 +401,55 @@ def on_terminal(command: list[str], answers: list[tuple[str, str]]) -> tuple[str
             process.kill()
             process.wait()
         os.close(parent)
+
+
+class TestUpdate:
+    """Runs after edits: --update merges, --check compares, --prune removes."""
+
+    def new(self, *more: str, port: int = 1) -> Done:
+        return unjucks("new", "web", "page", "--name", "a", "--port", str(port), "--manifest", "m.json", *more)
+
+    def test_edits_are_kept_and_told(self, here: Path) -> None:
+        page = here / "_templates" / "web" / "page" / "page.njk"
+        page.write_text('---\nto: "{{ name }}.txt"\n---\nhead\n\n{{ port }}\n\ntail\n')
+        assert self.new("--update").code == Exit.OK
+        (here / "a.txt").write_text("my head\n\n1\n\ntail\n")
+        assert self.new("--check").code == Exit.FOUND
+        assert self.new(port=2).code == Exit.CONFLICT
+        done = self.new("--update", port=2)
+        assert (done.code, done.json["files"][0]["action"]) == (Exit.OK, "updated")
+        assert (here / "a.txt").read_text() == "my head\n\n2\n\ntail\n"
+        assert self.new("--update", port=2).json["summary"]["unchanged"] == 1
+        (here / "a.txt").write_text("my head\n\nthree\n\ntail\n")
+        assert self.new("--update", port=4).code == Exit.CONFLICT
+        assert self.new("--update", "--markers", port=4).code == Exit.OK
+        assert "<<<<<<< existing\nthree\n=======\n4\n>>>>>>> generated\n" in (here / "a.txt").read_text()
+
+    def test_prune_removes_what_is_not_made_any_more(self, here: Path) -> None:
+        assert self.new("--withTests").code == Exit.OK
+        assert (here / "a.test").exists()
+        assert self.new().json["summary"]["removed"] == 0
+        assert self.new("--prune").json["summary"]["removed"] == 1
+        assert not (here / "a.test").exists()
+        assert self.new("--check").code == Exit.OK
+
+    def test_check_writes_nothing(self, here: Path) -> None:
+        assert self.new("--check").code == Exit.FOUND
+        assert not (here / "a.txt").exists()
+        assert not (here / "m.json").exists()
+
+    @pytest.mark.parametrize(
+        "words", [("--update",), ("--prune",), ("--check", "--force"), ("--markers", "--skip-existing")]
+    )
+    def test_what_excludes_each_other_is_told(self, here: Path, words: tuple[str, ...]) -> None:
+        done = unjucks("new", "web", "page", "--name", "a", "--port", "1", *words)
+        assert done.code == Exit.USAGE
+        assert "--" in done.err
+
+    def test_a_damaged_record_of_the_last_run_is_not_believed(self, here: Path) -> None:
+        assert self.new("--update").code == Exit.OK
+        record = json.loads((here / "m.json.last").read_text())
+        record["files"]["a.txt"]["text"] = "something else"
+        (here / "m.json.last").write_text(json.dumps(record))
+        (here / "a.txt").write_text("mine\n")
+        assert self.new("--update").code == Exit.CONFLICT

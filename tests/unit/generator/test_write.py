@@ -113,6 +113,29 @@ class TestExistingFolder:
         assert contents(tmp_path) == {"a": "old a"}
         assert os.listdir(tmp_path) == ["a"]
 
+    def test_a_removal_is_rolled_back_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "sub" / "old").write_text("old")
+        real = os.rename
+
+        def rename(source: str, target: str, **more: int) -> None:
+            if target == "x":
+                raise OSError(5, "Input/output error")
+            real(source, target, **more)
+
+        monkeypatch.setattr(os, "rename", rename)
+        with pytest.raises(OSError, match="Input/output"):
+            write_files([File("sub/old", Status.REMOVED, b"", 0o644, ""), file("x")], tmp_path)
+        assert contents(tmp_path) == {"sub/old": "old"}
+
+    def test_removals_take_empty_folders_along_and_no_others(self, tmp_path: Path) -> None:
+        for path in ("one/two/gone", "kept/gone", "kept/mine"):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text("x")
+        write_files([File(p, Status.REMOVED, b"", 0o644, "") for p in ("one/two/gone", "kept/gone", "never")], tmp_path)
+        assert contents(tmp_path) == {"kept/mine": "x"}
+        assert os.listdir(tmp_path) == ["kept"]
+
 
 KILLED = """
 import os, signal, sys
@@ -135,7 +158,8 @@ def run(step):
     for name in ("open", "mkdir", "write", "rename", "link", "unlink", "rmdir", "fsync"):
         counted(name, state)
     target = os.path.join(folder, str(step), "target")
-    write_files([File(p, Status.CREATED, b"new " + p.encode(), 0o644, "") for p in ("a", "b", "sub/c", "made/d")], target)
+    made = [File(p, Status.CREATED, b"new " + p.encode(), 0o644, "") for p in ("a", "b", "sub/c", "made/d")]
+    write_files([*made, File("dead/deep/e", Status.REMOVED, b"", 0o644, "")], target)
 
 # One child for each step, killed before its system call of that number; the parent only starts and waits.
 step = first
@@ -151,7 +175,7 @@ while True:
     step += 1
 print(step)
 """
-OLD = {"a": "old a", "sub/c": "old c", "kept": "kept"}
+OLD = {"a": "old a", "sub/c": "old c", "kept": "kept", "dead/deep/e": "old e"}
 NEW = {"a": "new a", "b": "new b", "sub/c": "new sub/c", "made/d": "new made/d", "kept": "kept"}
 
 
@@ -182,6 +206,7 @@ class TestKilled:
             outcomes.append(found == NEW)
             assert not [name for name in os.listdir(folder) if name.startswith(PREFIX)]
         assert contents(tmp_path / str(last) / "target") == NEW
+        assert not (tmp_path / str(last) / "target" / "dead").exists()
         assert 40 < last < 199
         # Old up to one step, the commit; new from then on.
         assert outcomes == sorted(outcomes)
