@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unjucks_engine import nodes
 from unjucks_engine.errors import TemplateSyntaxError
 from unjucks_engine.expressions import Code, Expressions, plain_name
-from unjucks_engine.scopes import Part, Survey, loop_names, reads
+from unjucks_engine.scopes import Part, Survey, calls, loop_names, reads
 from unjucks_engine.statement_code import Statements
 
 if TYPE_CHECKING:
@@ -330,11 +330,21 @@ class Generator(Statements, Expressions):
         python_name = self.fresh("m")
         function = Function(outer.part, outer.local, "caller" if is_caller else "macro")
         args = [self.fresh("a") for _ in positional]
-        self.line(f"def {python_name}({', '.join([*args, 'kw'])}):")
+        given = {name: self.fresh("k") for name, _ in keywords}
+        signature = [*(f"{arg}=U" for arg in args), *(f"{arg}=NG" for arg in given.values()), "kc=NG"]
+        self.line(f"def {python_name}({', '.join(signature)}):")
         self.function = function
         self.scopes = [*scopes, {}] if is_caller else [{}]
         function.scope_base = len(self.scopes) - 1
         self.depth = depth + 1
+        steps = 8 + self.survey.weight(node.body)
+        leaf = not calls(node)
+        if leaf:
+            # Nothing can nest below it.
+            self.line(f"if (L := rt.left - {steps}) < rt.check_at: rt.work({steps})")
+            self.line("else: rt.left = L")
+        else:
+            self.line(f"rt.descend({steps})")
         shared = not outer.local and outer.part.has_caller
         if shared:
             self.line("nonlocal F")
@@ -347,20 +357,24 @@ class Generator(Statements, Expressions):
         if outer.local:
             slots = {name: self.fresh("s") for name in sorted(self.survey.level_names(node.body))}
             self.levels = [Level(slots)]
-            self._local_keywords(slots, keywords, "caller" in self.lexer.source and reads(node, "caller"))
+            self._local_keywords(slots, keywords, given, "caller" in self.lexer.source and reads(node, "caller"))
         else:
             slots = {}
             self.levels = [Level({})]
-            self._frame_keywords(positional, args, keywords)
+            self._frame_keywords(positional, args, keywords, given)
         self.body(node.body)
         if shared:
             self.then("F = G")
         if function.writes:
-            self.line("return Safe(rt.joined(o))")
+            if self.pending:
+                self.flush()
+            text = "rt.joined(o)"
         else:
-            text = self.taken() if self.pending else "''"
-            self.line(f"if len(p := {text}) > 256: rt.string(len(p))")
-            self.line("return Safe(p)")
+            text = "p"
+            self.then(f"if len(p := {self.taken() if self.pending else repr('')}) > 256: rt.string(len(p))")
+        if not leaf:
+            self.line("rt.depth -= 1")
+        self.line(f"return {text}")
         self._start(mark, [*function.unset, *slots.values()])
         if function.outside:
             self.code.insert(mark, " " * self.depth + f"nonlocal {', '.join(sorted(function.outside))}")
@@ -368,30 +382,34 @@ class Generator(Statements, Expressions):
         self.function, self.levels, self.scopes, self.depth = outer, levels, scopes, depth
         self.known, self.certain = known, certain
         label = "caller" if is_caller else node.name.value
-        signature = f"{tuple(name for name, _ in positional)!r}, {tuple(name for name, _ in keywords)!r}"
+        names = f"{tuple(name for name, _ in positional)!r}, {tuple(name for name, _ in keywords)!r}"
         result = self.fresh("m")
-        self.line(f"{result} = Macro({label!r}, {signature}, {python_name}, {8 + self.survey.weight(node.body)})")
+        self.line(f"{result} = Macro({label!r}, {names}, {python_name})")
         return result
 
-    def _local_keywords(self, slots: dict[str, str], keywords: list[tuple[str, Any]], reads_caller: bool) -> None:
+    def _local_keywords(
+        self, slots: dict[str, str], keywords: list[tuple[str, Any]], given: dict[str, str], reads_caller: bool
+    ) -> None:
         if reads_caller:
             slots["caller"] = self.fresh("s")
-            self.line(f"{slots['caller']} = kw.get('caller', U)")
+            self.line(f"{slots['caller']} = U if kc is NG else kc")
         for name, default in keywords:
             self.certain = False
             code = self.expression(default)[0]
             self.certain = True
             slot = slots.setdefault(name, self.fresh("s"))
-            self.line(f"{slot} = kw[{name!r}] if {name!r} in kw else {code}")
+            self.line(f"{slot} = {code} if {given[name]} is NG else {given[name]}")
 
-    def _frame_keywords(self, positional: list[Any], args: list[str], keywords: list[tuple[str, Any]]) -> None:
+    def _frame_keywords(
+        self, positional: list[Any], args: list[str], keywords: list[tuple[str, Any]], given: dict[str, str]
+    ) -> None:
         self.line("V = F.vars")
-        self.line("if 'caller' in kw: V['caller'] = kw['caller']")
+        self.line("if kc is not NG: V['caller'] = kc")
         for (name, _), arg in zip(positional, args, strict=True):
             self.line(f"V[{name!r}] = {arg}")
         for name, default in keywords:
             code = self.expression(default)[0]
-            self.line(f"V[{name!r}] = kw[{name!r}] if {name!r} in kw else {code}")
+            self.line(f"V[{name!r}] = {code} if {given[name]} is NG else {given[name]}")
 
     def checked_parameters(self, node: nodes.MacroNode) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
         """The parameters of a macro, which must be names."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from unjucks_engine import helpers, nodes, ops
 from unjucks_engine.codegen import Generator
 from unjucks_engine.compat import slice_of
-from unjucks_engine.direct import Hot, Unit, Unsupported, run
+from unjucks_engine.direct import Hot, Unit, run
+from unjucks_engine.direct_values import Unsupported
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound
 from unjucks_engine.filters_data import FILTERS, paid
 from unjucks_engine.lexer import Lexer, Tags
@@ -25,7 +26,19 @@ from unjucks_engine.predicates import TESTS
 from unjucks_engine.profiles import profile_filters, profile_globals
 from unjucks_engine.runtime import Context, Frame, Render, Template, lookup
 from unjucks_engine.statements import Parser, parse
-from unjucks_engine.values import Importer, Macro, NeedCopy, Safe, U, joined, ordered, plain, units, well_formed
+from unjucks_engine.values import (
+    NOT_GIVEN,
+    Importer,
+    Macro,
+    NeedCopy,
+    Safe,
+    U,
+    joined,
+    ordered,
+    plain,
+    units,
+    well_formed,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,6 +52,7 @@ _NAMESPACE: dict[str, Any] = {
         "type": type, "str": str, "int": int, "bool": bool, "list": list, "dict": dict, "len": len, "enumerate": enumerate,
     },
     "U": U,
+    "NG": NOT_GIVEN,
     # Kinds whose truth is the same in Python.
     "Q": frozenset((bool, str, int, type(None), type(U))),
     "INF": float("inf"),
@@ -158,7 +172,7 @@ class Environment:
 
     def _checked(self, load: Callable[..., Template], *args: Any) -> None:
         try:
-            load(*args).compile()
+            load(*args).compile(self)
         except Exception as error:
             failure = self._failure(error)
             raise failure from failure.__cause__
@@ -177,7 +191,7 @@ class Environment:
         elif found.make is not None:
             found.uses += 1
             if found.uses >= _COMPILED_FROM:
-                found.compile()
+                found.compile(self)
         return found
 
     def resolve(self, name: str, parent: str | None) -> str:
@@ -225,8 +239,7 @@ class Environment:
         if self.ways != "code":
             try:
                 unit = Unit(self, name, parser.lexer, root, parser.has_blocks)
-                unit.template = Template(name or "", unit.root, unit.blocks, lambda: self._generate(root, parser, name))
-                return unit.template
+                return Template(name or "", unit.root, unit.blocks, lambda env: env._generate(root, parser, name))
             except (Unsupported, TemplateError, RecursionError):
                 pass  # the code generator can do it, or says what is wrong
         return Template(name or "", *self._generate(root, parser, name))
@@ -289,7 +302,7 @@ class Environment:
                         raise LimitExceeded("nesting", "the template is nested too deeply to be compiled") from None
                     direct = False
                     for item in (template, *list(self._compiled.values())):
-                        item.compile()
+                        item.compile(self)
             size = sum(map(len, out))
             if size > self.limits.output:
                 raise LimitExceeded("output", f"the output has {size} characters")
@@ -334,11 +347,11 @@ class Environment:
         while traceback is not None:
             frame = traceback.tb_frame
             if frame.f_code is run.__code__:
-                unit = frame.f_locals["unit"]
-                if not error.template or error.template == (unit.name or ""):
-                    line, column = unit.lexer.place(frame.f_locals["pos"])
+                where = frame.f_locals["where"]
+                if not error.template or error.template == (where.name or ""):
+                    line, column = where.lexer.place(frame.f_locals["pos"])
                     error.line, error.column = line + 1, column + 1
-                    found_name = unit.name or ""
+                    found_name = where.name or ""
             found = self._places.get(frame.f_code.co_filename)
             if found is not None and not (error.template and error.template != (found[0] or "")):
                 name, lines, lexer = found

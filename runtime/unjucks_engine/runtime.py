@@ -13,7 +13,7 @@ from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound
 from unjucks_engine.limits import Limits
 from unjucks_engine.member import call_method, member
 from unjucks_engine.ops import output, output_escaped, property_key, text, truth, type_error, type_of
-from unjucks_engine.values import Fn, JsIterator, Kwargs, Macro, NeedCopy, Safe, U, in_order, joined, units
+from unjucks_engine.values import NOT_GIVEN, Fn, JsIterator, Kwargs, Macro, NeedCopy, Safe, U, in_order, joined, units
 
 if TYPE_CHECKING:
     import random
@@ -119,24 +119,24 @@ class Template:
         name: str,
         root: Callable[..., None],
         blocks: dict[str, Callable[..., None]],
-        make: Callable[[], tuple[Callable[..., None], dict[str, Callable[..., None]]]] | None = None,
+        make: Callable[[Environment], tuple[Callable[..., None], dict[str, Callable[..., None]]]] | None = None,
     ) -> None:
         self.name = name
         self.root = root
         self.blocks = blocks
-        #: Makes the generated code, as long as there is none.
+        #: Makes the generated code, as long as there is none. It does not hold the environment: that would be a cycle.
         self.make = make
         #: How often it was asked for, until it is compiled.
         self.uses = 0
         #: Whether a run was seen to change its data (or to need it looked through), so that it gets a copy from the start.
         self.changes = False
 
-    def compile(self) -> None:
-        """From now on generated code runs."""
+    def compile(self, env: Environment) -> None:
+        """From now on generated code runs. The environment is the one that the template belongs to."""
         make, self.make = self.make, None
         if make is not None:
             try:
-                self.root, self.blocks = make()
+                self.root, self.blocks = make(env)
             except (LimitExceeded, RecursionError, MemoryError):
                 pass  # too much for CPython's compiler; closures can still run it
 
@@ -145,15 +145,14 @@ class Render:
     """One render: what is left of its budgets, and the environment it belongs to."""
 
     __slots__ = (
-        "_check_at",
         "_deadline",
         "_includes",
-        "_left",
         "_random",
         "_scratch",
         "_text",
         "_warm_at",
         "autoescape",
+        "check_at",
         "compat",
         "copied",
         "depth",
@@ -162,6 +161,7 @@ class Render:
         "env",
         "filters",
         "joining",
+        "left",
         "limits",
         "matches",
         "tests",
@@ -172,11 +172,11 @@ class Render:
         self.env = env
         limits: Limits = env.limits
         self.limits = limits
-        self._left = limits.work
+        self.left = limits.work
         #: Whether templates may run as closures, and the work that is left when that is no longer sensible.
         self.direct = direct
         self._warm_at = limits.work - _WARM if direct else -1
-        self._check_at = max(0, limits.work - _CLOCK_EVERY)
+        self.check_at = max(0, limits.work - _CLOCK_EVERY)
         self._scratch = limits.scratch
         #: Characters that may be written to buffers, those included that are thrown away or become part of a text.
         self._text = limits.output + limits.scratch // 2
@@ -200,14 +200,14 @@ class Render:
 
     def work(self, steps: int) -> None:
         """Takes steps from the work budget; looks at the clock now and then."""
-        self._left -= steps
-        if self._left < self._check_at:
+        self.left -= steps
+        if self.left < self.check_at:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
-        if self._left < 0:
+        if self.left < 0:
             raise LimitExceeded("work", "the template takes too many steps")
-        self._check_at = max(0, self._left - _CLOCK_EVERY)
+        self.check_at = max(0, self.left - _CLOCK_EVERY)
         if time.monotonic() > self._deadline:
             raise LimitExceeded("wall_seconds", "the template takes too long")
 
@@ -243,11 +243,11 @@ class Render:
         """Announces a list that is about to be made."""
         if count > self.limits.items:
             raise LimitExceeded("items", f"a list of {count} elements is too long")
-        self._left -= count
+        self.left -= count
         self._scratch -= count * 8
         if self._scratch < 0:
             raise LimitExceeded("scratch", "the template makes too many lists")
-        if self._left < self._check_at:
+        if self.left < self.check_at:
             self._checkpoint()
 
     def regex_seconds(self) -> float:
@@ -266,7 +266,7 @@ class Render:
 
     def warm(self) -> bool:
         """Whether so much was done that generated code should do the rest."""
-        return self._left < self._warm_at
+        return self.left < self._warm_at
 
     # -- text --------------------------------------------------------------------------------------------------------
 
@@ -285,8 +285,8 @@ class Render:
         if kind is Macro:
             return self.call_macro(callee, args, keywords)
         if kind is Fn:
-            self._left -= 4
-            if self._left < self._check_at:
+            self.left -= 4
+            if self.left < self.check_at:
                 self._checkpoint()
             if keywords is not None:
                 args.append(trailing(keywords))
@@ -297,16 +297,6 @@ class Render:
         """A call written in a template; ``name`` is how the message shows it."""
         kind = type(callee)
         if kind is Macro:
-            if keywords is None and len(args) == callee.arity and not (args and type(args[-1]) is Kwargs):
-                self._left -= callee.weight
-                if self._left < self._check_at:
-                    self._checkpoint()
-                self.depth += 1
-                if self.depth > self.limits.macro_depth:
-                    raise LimitExceeded("macro_depth", "macros call each other too deeply")
-                result = callee.fn(*args, _NO_KEYWORDS)
-                self.depth -= 1
-                return result
             return self.call_macro(callee, args, keywords)
         if kind is Fn:
             return self.call(callee, args, keywords)
@@ -323,37 +313,41 @@ class Render:
             return self.call_named(callee, name, args, keywords)
         found = call_method(self, target, key)
         if found is not None:
-            self._left -= 4 if type(target) is not str or len(target) < 4096 else len(target) >> 4
-            if self._left < self._check_at:
+            self.left -= 4 if type(target) is not str or len(target) < 4096 else len(target) >> 4
+            if self.left < self.check_at:
                 self._checkpoint()
             if keywords is not None:
                 args.append(trailing(keywords))
             return found(self, target, args)
         return self.call_named(member(self, target, key), name, args, keywords)
 
-    def call_macro(self, macro: Macro, args: list[Any], keywords: dict[str, Any] | None) -> Any:
+    def call_macro(self, macro: Macro, args: list[Any], keywords: dict[str, Any] | None) -> Safe:
         """Binds arguments as Nunjucks does and calls the generated function."""
-        self._left -= macro.weight
-        if self._left < self._check_at:
-            self._checkpoint()
+        if keywords is None and len(args) <= macro.most and not (args and type(args[-1]) is Kwargs):
+            return Safe(macro.fn(*args))
         names = macro.positional
         if keywords is None and args and type(args[-1]) is Kwargs:
             keywords = {key: value for key, value in args.pop().items() if key != "__keywords"}
         missing = len(names) - len(args)
-        if missing:
-            keywords = {} if keywords is None else dict(keywords)
-            if missing < 0:
-                for name, value in zip(macro.keywords, args[len(names) :], strict=False):
-                    keywords[name] = value
-                args = args[: len(names)]
-            else:
-                args = [*args, *(keywords.pop(name, U) for name in names[-missing:])]
+        given = {} if keywords is None else dict(keywords)
+        if missing < 0:
+            for name, value in zip(macro.keywords, args[len(names) :], strict=False):
+                given[name] = value
+            args = args[: len(names)]
+        elif missing:
+            args = [*args, *(given.pop(name, U) for name in names[-missing:])]
+        return Safe(
+            macro.fn(*args, *[given.get(name, NOT_GIVEN) for name in macro.named], given.get("caller", NOT_GIVEN))
+        )
+
+    def descend(self, steps: int) -> None:
+        """A macro begins: takes its work from the budget and counts the depth, which it takes back at its end."""
+        self.left -= steps
+        if self.left < self.check_at:
+            self._checkpoint()
         self.depth += 1
         if self.depth > self.limits.macro_depth:
             raise LimitExceeded("macro_depth", "macros call each other too deeply")
-        result = macro.fn(*args, keywords if keywords is not None else _NO_KEYWORDS)
-        self.depth -= 1
-        return result
 
     # -- loops -------------------------------------------------------------------------------------------------------
 
@@ -443,7 +437,7 @@ class Render:
             raise TemplateNotFound(f"template not found: {name}", prefix="Error: ")
         self.work(20)
         if not self.direct and found is not None:
-            found.compile()
+            found.compile(self.env)
         return found
 
     def enter(self) -> None:
@@ -525,9 +519,6 @@ class Render:
         if found is None:
             raise TemplateError(f"test not found: {name}", prefix="Error: ")
         return found
-
-
-_NO_KEYWORDS: dict[str, Any] = {}
 
 
 def trailing(keywords: dict[str, Any]) -> Kwargs:

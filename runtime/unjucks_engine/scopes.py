@@ -292,3 +292,19 @@ def reads(root: Any, name: str) -> bool:
             return True
         stack += children(node)
     return False
+
+
+def calls(root: Any) -> bool:
+    """Whether something below calls a function or a macro, or runs another file or block."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if type(node) in _CALLS:
+            return True
+        stack += children(node)
+    return False
+
+
+_CALLS = frozenset(
+    (nodes.FunCall, nodes.Caller, nodes.Block, nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)
+)

@@ -58,20 +58,34 @@ class Fn:
         self.length = length
 
 
-class Macro:
-    """A macro or caller. ``fn(*positional, keywords)`` is generated code; names are those of the signature."""
+class NotGiven:
+    """The type of ``NOT_GIVEN``: the value of a macro's keyword parameter that a call leaves out. No template sees it."""
 
-    __slots__ = ("arity", "fn", "keywords", "name", "positional", "weight")
+    __slots__ = ()
+
+
+NOT_GIVEN: Final = NotGiven()
+
+
+class Macro:
+    """A macro or caller. ``fn(*positional, *keywords, caller)`` returns text; it counts its own work and depth.
+
+    Names are those of the signature. Values that are left out at the end have defaults: ``U``, then ``NOT_GIVEN``.
+    """
+
+    __slots__ = ("arity", "fn", "keywords", "most", "name", "named", "positional")
 
     def __init__(
-        self, name: str, positional: tuple[str, ...], keywords: tuple[str, ...], fn: Callable[..., Any], weight: int
+        self, name: str, positional: tuple[str, ...], keywords: tuple[str, ...], fn: Callable[..., str]
     ) -> None:
-        #: Steps that one call takes from the work budget.
-        self.weight = weight
         self.name = name
         self.positional = positional
         self.arity = len(positional)
+        #: As they are written; ``named`` has each name once, in the order that ``fn`` takes them.
         self.keywords = keywords
+        self.named = keywords if len(keywords) < 2 else tuple(dict.fromkeys(keywords))
+        #: How many values can be handed to ``fn`` as they are.
+        self.most = len(positional) + (len(keywords) if len(self.named) == len(keywords) else 0)
         self.fn = fn
 
 
