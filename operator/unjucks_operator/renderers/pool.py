@@ -1,4 +1,4 @@
-"""Which warm renderer of a tenant gets a task: the least loaded ready pod, first come first served, never more than it takes.
+"""Which pod of a tenant (warm renderer, courier) gets a task: the least loaded ready pod, first come first served, never more than it takes.
 
 It watches nothing: ``observe`` is fed with the tenant's pods (dicts) by whoever watches them. ``ready_endpoints`` and ``choose``
 are pure; ``RendererPool`` adds what is in flight, the queue of waiters and one client for each pod. Called by the wiring of jobs
@@ -8,30 +8,32 @@ and registries.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from unjucks_api import names
 from unjucks_api.reasons import Reason
 from unjucks_operator.errors import Waiting
-from unjucks_operator.renderers.client import Endpoint, RendererClient
+from unjucks_operator.renderers.calls import Endpoint, PodClient
+from unjucks_operator.renderers.client import RendererClient
 
 Pod = Mapping[str, Any]
 
 _LOOK_AGAIN = 5.0
+_C = TypeVar("_C", bound=PodClient)
 
 
-def endpoint_of(pod: Pod, tenant_uid: str) -> Endpoint | None:
-    """How to call this pod; None when it is not a ready renderer of that tenant or is going away."""
+def endpoint_of(pod: Pod, tenant_uid: str, component: str = names.COMPONENT_RENDERER) -> Endpoint | None:
+    """How to call this pod; None when it is not a ready one of that component and tenant or is going away."""
     metadata = pod.get("metadata") or {}
     labels = metadata.get("labels") or {}
     status = pod.get("status") or {}
     ready = any(item.get("type") == "Ready" and item.get("status") == "True" for item in status.get("conditions") or ())
     if (
         labels.get(names.LABEL_TENANT_UID) != tenant_uid
-        or labels.get(names.LABEL_COMPONENT) != names.COMPONENT_RENDERER
+        or labels.get(names.LABEL_COMPONENT) != component
         or metadata.get("deletionTimestamp")
         or status.get("phase") != "Running"
         or not status.get("podIP")
@@ -41,12 +43,12 @@ def endpoint_of(pod: Pod, tenant_uid: str) -> Endpoint | None:
     return Endpoint(pod_uid=metadata["uid"], pod=metadata["name"], ip=status["podIP"], tenant_uid=tenant_uid)
 
 
-def ready_endpoints(pods: Iterable[Pod], tenant_uid: str) -> list[Endpoint]:
+def ready_endpoints(pods: Iterable[Pod], tenant_uid: str, component: str = names.COMPONENT_RENDERER) -> list[Endpoint]:
     """The tenant's warm renderers that take tasks, by name. Pods of one isolated job are not among them."""
     found = []
     for pod in pods:
         labels = (pod.get("metadata") or {}).get("labels") or {}
-        endpoint = None if labels.get(names.LABEL_JOB_UID) else endpoint_of(pod, tenant_uid)
+        endpoint = None if labels.get(names.LABEL_JOB_UID) else endpoint_of(pod, tenant_uid, component)
         if endpoint is not None:
             found.append(endpoint)
     return sorted(found, key=lambda endpoint: (endpoint.pod, endpoint.pod_uid))
@@ -74,21 +76,32 @@ class _Tenant:
     waiters: deque[_Waiter] = field(default_factory=deque)
 
 
-class RendererPool:
-    """All tenants' warm renderers. ``capacity``: tasks that one pod takes at the same time (its ``--max-tasks``)."""
+class PodPool(Generic[_C]):
+    """All tenants' pods of one component. ``capacity``: tasks that one pod takes at the same time (its ``--max-tasks``)."""
 
-    def __init__(self, context: ssl.SSLContext, *, capacity: int) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        capacity: int,
+        component: str,
+        client: Callable[[Endpoint, ssl.SSLContext], _C],
+        starting: Reason,
+    ) -> None:
+        self._component = component
+        self._make = client
+        self._starting = starting
         self._context = context
         self._capacity = capacity
         self._tenants: dict[str, _Tenant] = {}
         self._in_flight: dict[str, int] = {}
-        self._clients: dict[str, RendererClient] = {}
-        self._retired: dict[str, list[RendererClient]] = {}
+        self._clients: dict[str, _C] = {}
+        self._retired: dict[str, list[_C]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def observe(self, tenant_uid: str, pods: Iterable[Pod]) -> None:
         """What the tenant's pods are now. Waiting tasks start as soon as a pod is ready; clients of gone pods are closed."""
-        endpoints = ready_endpoints(pods, tenant_uid)
+        endpoints = ready_endpoints(pods, tenant_uid, self._component)
         if not endpoints and tenant_uid not in self._tenants:
             return
         tenant = self._tenants.setdefault(tenant_uid, _Tenant())
@@ -107,7 +120,7 @@ class RendererPool:
             self._retire(pod_uid)
 
     def ready(self, tenant_uid: str) -> int:
-        """How many renderers of the tenant take tasks."""
+        """How many pods of the tenant take tasks."""
         tenant = self._tenants.get(tenant_uid)
         return len(tenant.endpoints) if tenant else 0
 
@@ -119,8 +132,8 @@ class RendererPool:
         return sum(self._in_flight.get(item.pod_uid, 0) for item in tenant.endpoints), len(tenant.waiters)
 
     @asynccontextmanager
-    async def lease(self, tenant_uid: str, *, wait_seconds: float, digest: str = "") -> AsyncIterator[RendererClient]:
-        """A client of one of the tenant's renderers, with a place reserved there; waits up to ``wait_seconds`` for one.
+    async def lease(self, tenant_uid: str, *, wait_seconds: float, digest: str = "") -> AsyncIterator[_C]:
+        """A client of one of the tenant's pods, with a place reserved there; waits up to ``wait_seconds`` for one.
 
         ``digest``: the tree that will be rendered; a renderer that has it is preferred. Raises Waiting (RendererStarting when no
         pod is ready, Queued when all are busy).
@@ -163,10 +176,10 @@ class RendererPool:
                 raise
             if busy:
                 raise Waiting(
-                    f"all {busy} renderers of the tenant are busy", reason=Reason.QUEUED, after=_LOOK_AGAIN
+                    f"all {busy} {self._component}s of the tenant are busy", reason=Reason.QUEUED, after=_LOOK_AGAIN
                 ) from None
             raise Waiting(
-                "no renderer of the tenant is ready yet", reason=Reason.RENDERER_STARTING, after=_LOOK_AGAIN
+                f"no {self._component} of the tenant is ready yet", reason=self._starting, after=_LOOK_AGAIN
             ) from None
 
     def _hand_out(self, tenant_uid: str) -> None:
@@ -184,13 +197,13 @@ class RendererPool:
             self._in_flight[endpoint.pod_uid] = self._in_flight.get(endpoint.pod_uid, 0) + 1
             waiter.future.set_result(endpoint)
 
-    def _client(self, endpoint: Endpoint) -> RendererClient:
+    def _client(self, endpoint: Endpoint) -> _C:
         client = self._clients.get(endpoint.pod_uid)
         if client is None:
-            client = self._clients[endpoint.pod_uid] = RendererClient(endpoint, self._context)
+            client = self._clients[endpoint.pod_uid] = self._make(endpoint, self._context)
         return client
 
-    def _release(self, endpoint: Endpoint, client: RendererClient) -> None:
+    def _release(self, endpoint: Endpoint, client: _C) -> None:
         self._give_back(endpoint)
         gone = all(
             endpoint.pod_uid != item.pod_uid for item in (self._tenants.get(endpoint.tenant_uid) or _Tenant()).endpoints
@@ -220,7 +233,7 @@ class RendererPool:
         else:
             self._close(client)
 
-    def _close(self, client: RendererClient) -> None:
+    def _close(self, client: _C) -> None:
         task = asyncio.create_task(client.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -229,3 +242,16 @@ class RendererPool:
         tenant = self._tenants.get(tenant_uid)
         if tenant is not None and not tenant.endpoints and not tenant.waiters:
             del self._tenants[tenant_uid]
+
+
+class RendererPool(PodPool[RendererClient]):
+    """All tenants' warm renderers."""
+
+    def __init__(self, context: ssl.SSLContext, *, capacity: int) -> None:
+        super().__init__(
+            context,
+            capacity=capacity,
+            component=names.COMPONENT_RENDERER,
+            client=RendererClient,
+            starting=Reason.RENDERER_STARTING,
+        )

@@ -1,10 +1,11 @@
 """Unpacks a .zip into a tree in memory, as if an enemy had packed it: bounded before anything is allocated, files only.
 
-Links, devices, encrypted, doubled and overlapping entries, unsafe paths, other compressions than deflate, truncated data and anything
-before the archive are refused with the entry's name. Nothing touches a disk. Called in a courier's child.
+Links, devices, encrypted, doubled and overlapping entries, unsafe paths, other compressions than deflate, truncated data and
+anything before the archive are refused with the entry's name. Nothing touches a disk. Called in a courier's child.
 """
 
 import io
+import itertools
 import stat
 import zipfile
 import zlib
@@ -30,7 +31,7 @@ def unpack_zip(data: bytes, limits: ArchiveLimits) -> dict[str, tuple[bytes, int
             if entries and min(entry.header_offset for entry in entries) != 0:
                 raise _invalid("there is something before the archive's first entry")
             spans = sorted((entry.header_offset, entry.header_offset + entry.compress_size) for entry in entries)
-            if any(end > start for (_, end), (start, _) in zip(spans, spans[1:], strict=False)):
+            if any(end > start for (_, end), (start, _) in itertools.pairwise(spans)):
                 raise _invalid("its entries lie over each other")
             for entry in entries:
                 path = _check_entry(entry, limits)
