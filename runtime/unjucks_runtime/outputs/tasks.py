@@ -1,0 +1,114 @@
+"""The courier's two tasks of outputs, JSON to JSON: what is at a target, and one compare-and-set of it.
+
+Run by ``courier.child`` in a process of their own. Each kind of target has a module with the same two functions.
+"""
+
+import hashlib
+
+from unjucks_api.courier_protocol import (
+    GitTarget,
+    InspectRequest,
+    InspectResponse,
+    PublishRequest,
+    PublishResponse,
+)
+from unjucks_api.reasons import Reason
+from unjucks_api.render_protocol import SourceFile
+from unjucks_runtime.courier.errors import CourierError
+from unjucks_runtime.courier.git_transport import open_git
+from unjucks_runtime.courier.net import Network, Timeouts
+from unjucks_runtime.outputs.checks import check_content, encode
+from unjucks_runtime.outputs.git import Files, GitOutput
+from unjucks_runtime.outputs.pull_requests import ensure_request
+
+
+def inspect(body: bytes) -> bytes:
+    """InspectRequest to InspectResponse. Raises CourierError."""
+    request = InspectRequest.model_validate_json(body)
+    return inspect_with(request, network_of(request)).model_dump_json().encode()
+
+
+def publish(body: bytes) -> bytes:
+    """PublishRequest to PublishResponse. Raises CourierError."""
+    request = PublishRequest.model_validate_json(body)
+    return publish_with(request, network_of(request)).model_dump_json().encode()
+
+
+def network_of(request: InspectRequest | PublishRequest) -> Network:
+    """The guarded way out under the request's own bounds."""
+    limits = request.limits
+    timeouts = Timeouts(limits.connect_seconds, limits.read_seconds, limits.wall_seconds)
+    return Network(request.allow, timeouts)
+
+
+def inspect_with(request: InspectRequest, network: Network) -> InspectResponse:
+    """As ``inspect``, over a network of the caller's choice."""
+    match request.target:
+        case GitTarget() as target:
+            output = _git(request, target, network)
+            seen = output.look(request.run_key)
+            files, others, truncated = output.read(seen, others=request.others)
+            facts = output.facts(seen.commit or seen.parent) if seen.run_key else {}
+            return InspectResponse(
+                version=_git_version(seen.branch, seen.parent),
+                run_key=seen.run_key,
+                manifest=encode(seen.manifest),
+                statement=encode(seen.statement),
+                files=to_wire(files),
+                others=to_wire(others),
+                others_truncated=truncated,
+                facts=facts,
+            )
+        case _:
+            raise _unknown(request.target.kind)
+
+
+def publish_with(request: PublishRequest, network: Network) -> PublishResponse:
+    """As ``publish``, over a network of the caller's choice."""
+    match request.target:
+        case GitTarget() as target:
+            return _publish_git(request, target, network)
+        case _:
+            raise _unknown(request.target.kind)
+
+
+def _publish_git(request: PublishRequest, target: GitTarget, network: Network) -> PublishResponse:
+    output = _git(request, target, network)
+    content = None if request.unchanged else check_content(request)
+    seen = output.look(request.run_key)
+    commit, written = seen.commit or seen.branch, False
+    if content is not None:
+        if not seen.commit and _git_version(seen.branch, seen.parent) != request.version:
+            raise CourierError(
+                Reason.CONFLICT,
+                f"branch {target.branch!r} or {target.base!r} changed since it was looked at",
+                retryable=True,
+            )
+        digest = "sha256:" + hashlib.sha256(content.manifest).hexdigest()
+        commit, written = output.write(seen, content, request.run_key, digest)
+    facts = output.facts(commit or seen.parent)
+    # A branch that was not made, because the base has it all, or that is merged has nothing to ask for.
+    open_branch = written or (bool(seen.branch) and seen.branch == seen.parent)
+    if target.pull_request is not None and open_branch:
+        opened = ensure_request(target.pull_request, target.base, target.branch, request.credentials, network)
+        facts["pullRequest"] = opened.facts
+    return PublishResponse(version=commit, written=written, facts=facts)
+
+
+def _git(request: InspectRequest | PublishRequest, target: GitTarget, network: Network) -> GitOutput:
+    client, path = open_git(target.url, request.credentials, network)
+    return GitOutput(client, path, target, request.job, request.limits)
+
+
+def _git_version(branch: str, parent: str) -> str:
+    """Both: a commit goes on top of what was looked at, also when that is the base."""
+    return f"{branch or 'none'}+{parent}"
+
+
+def to_wire(files: Files) -> list[SourceFile]:
+    """Sorted by path."""
+    return [SourceFile(path=path, content=encode(data), mode=mode) for path, (data, mode) in sorted(files.items())]
+
+
+def _unknown(kind: str) -> CourierError:
+    return CourierError(Reason.INTERNAL_ERROR, f"this courier knows no output {kind!r}; it is older than the operator")
