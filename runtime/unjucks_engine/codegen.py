@@ -88,6 +88,12 @@ class Generator(Statements, Expressions):
         self.changes = 0
         # Where objects can have a `toString` of their own, printing one may run anything.
         self.reuse = "toString" not in lexer.source
+        #: Value -> (the object that stands for it where fields are read, the fields that are read).
+        self.fields: dict[str, tuple[str, list[str]]] = {}
+        #: Local variables that hold what a file exports.
+        self.exports: set[str] = set()
+        # Two signs before a name change it.
+        self.steady = "++" not in lexer.source and "--" not in lexer.source
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -178,6 +184,37 @@ class Generator(Statements, Expressions):
         self.known.clear()
         self.changes += 1
 
+    # -- fields ------------------------------------------------------------------------------------------------------
+
+    def fields_of(self, code: str, name: str) -> str:
+        if name in _NO_FIELDS:
+            return ""
+        found = self.fields.get(code)
+        if found is None:
+            return ""
+        variable, keys = found
+        if name not in keys:
+            keys.append(name)
+        return variable
+
+    def note_fields(self, value: str, name: str) -> int:
+        """From here on ``name``, which nothing changes, is in ``value``. Returns the place for ``write_fields``, or -1."""
+        part = self.function.part
+        if name in part.assigned or not self.steady or value in self.fields:
+            return -1
+        self.fields[value] = (self.fresh("d"), [])
+        return len(self.code)
+
+    def write_fields(self, value: str, mark: int) -> None:
+        """Behind the code that looks for fields of a value: makes an object of it where it began, if any were looked for."""
+        if mark < 0:
+            return
+        variable, keys = self.fields.pop(value)
+        if keys:
+            code = f"{variable} = {value} if type({value}) is dict else fields(rt, {value}, {self.constant(tuple(keys))})"
+            self.code.insert(mark, " " * self.depth + code)
+            self.lines.insert(mark, self.lines[mark] if mark < len(self.lines) else self.pos)
+
     # -- names -------------------------------------------------------------------------------------------------------
 
     def compile_time(self, name: str) -> str | None:
@@ -198,7 +235,7 @@ class Generator(Statements, Expressions):
                 for level in reversed(self.levels):
                     if level.loop is not None and "object" in level.loop:
                         return f"(C.get('loop', U) if {level.loop['object']} is U else {level.loop['object']})"
-            code = f"C.get({name!r}, U)"
+            code = f"(C[{name!r}] if {name!r} in C else U)"
             for level in self.levels:
                 slot = level.slots.get(name)
                 if slot is not None:
@@ -362,7 +399,10 @@ class Generator(Statements, Expressions):
             slots = {}
             self.levels = [Level({})]
             self._frame_keywords(positional, args, keywords, given)
+        marks = [(arg, self.note_fields(arg, name)) for (name, _), arg in zip(positional, args, strict=True)]
         self.body(node.body)
+        for arg, place in reversed(marks):
+            self.write_fields(arg, place)
         if shared:
             self.then("F = G")
         if function.writes:
@@ -433,6 +473,8 @@ def _in_format(text: str) -> str:
     return repr('"' + text)[2:-1].replace("{", "{{").replace("}", "}}")
 
 
+#: Fields that may change while a value is used, or that some values refuse.
+_NO_FIELDS = frozenset(("length", "lastIndex", "arguments", "caller", "callee"))
 _TYPE_NAMES = {"Value": "Literal", "Unary": "Neg", "Binary": "Add"}
 
 __all__ = ["Generator", "loop_names", "plain_name"]

@@ -27,18 +27,8 @@ from unjucks_engine.profiles import profile_filters, profile_globals
 from unjucks_engine.runtime import Context, Frame, Render, Template, lookup
 from unjucks_engine.statements import Parser, parse
 from unjucks_engine.values import (
-    NOT_GIVEN,
-    Importer,
-    Macro,
-    NeedCopy,
-    Safe,
-    U,
-    joined,
-    ordered,
-    plain,
-    units,
-    well_formed,
-)
+    NOT_GIVEN, Importer, Kwargs, Macro, NeedCopy, Safe, U, joined, ordered, plain, units, well_formed,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,6 +48,7 @@ _NAMESPACE: dict[str, Any] = {
     "INF": float("inf"),
     "Safe": Safe,
     "Macro": Macro,
+    "Kwargs": Kwargs,
     "Frame": Frame,
     "lookup": lookup,
     "member": member,
@@ -74,7 +65,7 @@ _NAMESPACE: dict[str, Any] = {
     **{
         name: getattr(helpers, name)
         for name in (
-            "bind_loop", "defined", "imported", "keyword_object", "loop_object", "no_length", "no_target", "pasted",
+            "bind_loop", "defined", "fields", "imported", "keyword_object", "loop_object", "no_length", "no_target", "pasted",
             "printable",
             "used",
         )

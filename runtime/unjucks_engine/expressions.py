@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes
 from unjucks_engine.errors import TemplateSyntaxError
-from unjucks_engine.filters_data import length
-from unjucks_engine.filters_text import capitalize, lower_filter, upper_filter
+from unjucks_engine.filters_data import join, length
+from unjucks_engine.filters_text import capitalize, lower_filter, title, upper_filter
 from unjucks_engine.jsregex import RegExp
 from unjucks_engine.methods_misc import OBJECT
 from unjucks_engine.numbers import number_text
@@ -41,6 +41,7 @@ _INLINE_FILTERS = {
     lower_filter: ("$.lower() if type($ := @) is str and len($) < 257 and $.isascii()", "str"),
     upper_filter: ("$.upper() if type($ := @) is str and len($) < 257 and $.isascii()", "str"),
     capitalize: ("$.capitalize() if type($ := @) is str and len($) < 257 and $.isascii()", "any"),
+    title: ("$.capitalize() if type($ := @) is str and len($) < 257 and ' ' not in $ and $.isascii()", "any"),
     length: ("len($) if type($ := @) is list or type($) is str", "any"),
 }
 
@@ -62,6 +63,10 @@ class Expressions:
 
     def variable(self, name: str) -> str:
         """Code that reads a variable."""
+        raise NotImplementedError
+
+    def fields_of(self, code: str, name: str) -> str:
+        """The local variable that holds the field ``name`` of this value, as an object's; '' if there is none."""
         raise NotImplementedError
 
     def loop_field(self, name: str) -> Code | None:
@@ -333,6 +338,12 @@ class Expressions:
             name = key.value
             if name in OBJECT or self.env.jinja_compat:
                 return self._used(f"member(rt, {target}, {name!r})", node, lenient), "any"
+            fields = self.fields_of(target, name)
+            if fields:
+                code = f"({fields}[{name!r}] if {name!r} in {fields} else U)"
+                if self.strict_use:
+                    return self._used(code, node, lenient), "any"
+                return self.again(code), "any"
             first = temp = target
             if not target.isidentifier():
                 temp = self.kept.get(target, "")
@@ -358,11 +369,16 @@ class Expressions:
             return f"[{positional}], {self._object(items[-1])}"
         return f"[{', '.join(self._value(item) for item in items)}]"
 
-    def _call(self, node: nodes.FunCall) -> str:
+    def call_name(self, node: nodes.FunCall) -> str:
+        """What is called, as messages show it."""
         name = call_name(node.name)
         if "\\" in name:
             # The name goes through a JavaScript text literal.
             name = _JS_ESCAPE.sub(lambda found: _JS_ESCAPES.get(found[1], found[1]), name)
+        return name
+
+    def _call(self, node: nodes.FunCall) -> str:
+        name = self.call_name(node)
         target = node.name
         if isinstance(target, nodes.LookupVal) and not isinstance(target.val, nodes.Slice):
             owner = self._value(target.target)
@@ -394,7 +410,7 @@ class Expressions:
             temp = self.temp()
             plain, kind = found
             return f"({plain.replace('$', temp).replace('@', codes[0], 1)} else {function}(rt, {temp}))", kind
-        return f"{function}(rt, {', '.join(codes)})", "any"
+        return f"{function}(rt, {', '.join(codes)})", "str" if self.env.filters[name] is join else "any"
 
     def filter_name(self, name: str) -> str:
         """The module's name for a filter of the environment."""

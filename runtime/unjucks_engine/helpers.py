@@ -89,3 +89,10 @@ def bind_loop(variables: dict[str, Any], index: int, length: Any) -> None:
             raise type_error("Cannot create property 'index' on a primitive value")
         return
     variables["loop"] = loop_object(loop, index, length)
+
+
+def fields(rt: Render, value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields that a stretch of code may read of a value that is no plain object."""
+    if value is U or value is None:
+        return {}
+    return {name: member(rt, value, name) for name in names}

@@ -32,6 +32,9 @@ class Statements:
         pos: int
         pending: list[tuple[str, str, int]]
         known: dict[str, str]
+        kept: dict[str, str]
+        exports: set[str]
+        steady: bool
         certain: bool
         changes: int
         has_extends: bool
@@ -45,9 +48,12 @@ class Statements:
         def temp(self) -> str: ...
         def forget(self) -> None: ...
         def fresh(self, prefix: str) -> str: ...
+        def note_fields(self, value: str, name: str) -> int: ...
+        def write_fields(self, value: str, mark: int) -> None: ...
         def compile_time(self, name: str) -> str | None: ...
         def expression(self, node: Any, lenient: bool = False) -> tuple[str, str]: ...
         def condition(self, node: Any) -> str: ...
+        def call_name(self, node: nodes.FunCall) -> str: ...
         def nested(self, node: nodes.MacroNode, is_caller: bool) -> str: ...
 
     def body(self, node: Any) -> None:
@@ -104,6 +110,11 @@ class Statements:
 
     def _print(self, item: Any, pos: int) -> None:
         """Puts the text of an output, in steps: as ``_shown``, which is one expression."""
+        if type(item) is nodes.FunCall and not self.env.throw_on_undefined and self.env.undefined == "Empty":
+            code = self._macro_text(item)
+            if code:
+                self.put(code)
+                return
         code, kind = self.expression(item)
         if kind == "int":
             name = code if code.isidentifier() else self.temp()
@@ -130,11 +141,54 @@ class Statements:
                 )
                 test = ""
             else:
-                test = f"(T := type({name})) is not str and T is not int"
+                test = f"type({name}) is not str and type({name}) is not int"
                 shown = "any"
             if test:
                 self.then(f"if {test}: {name} = emit(rt, {name})")
         self.put(name, shown)
+
+    def _macro_text(self, node: nodes.FunCall) -> str:
+        """A call that is likely to be one of a macro with plain arguments: its text is put into a local variable, which is
+        returned. '' for any other call."""
+        target, items, kind = node.name, node.args.items, ""
+        if not self.steady or (items and isinstance(items[-1], nodes.KeywordArgs)):
+            return ""
+        if type(target) is nodes.Symbol:
+            callee = self.compile_time(target.value)
+            if callee is None:
+                return ""
+            found, general = callee, f"rt.call_named({callee}, {self.call_name(node)!r}, "
+        elif type(target) is nodes.LookupVal and type(target.target) is nodes.Symbol and type(target.val) is nodes.Literal:
+            owner, key = self.compile_time(target.target.value), target.val.value
+            if owner not in self.exports or type(key) is not str:
+                return ""
+            callee, found = self.temp(), f"{owner}.get({key!r})"
+            general = f"rt.call_member({owner}, {key!r}, {self.call_name(node)!r}, "
+        else:
+            return ""
+        given = []
+        for item in items:
+            code, kind = self.expression(item)
+            self.pos = node.pos
+            kept = self.kept.get(code)
+            if kept is not None:
+                self.then(code[1:-1].replace(" := ", " = ", 1))
+                code = kept
+            elif not code.isidentifier() and type(item) is not nodes.Literal:
+                name = self.temp()
+                self.computed(name, code)
+                code = name
+            given.append(code)
+        if callee is not found:
+            self.computed(callee, found)
+        test = f"type({callee}) is Macro and {callee}.most >= {len(given)}"
+        if given and kind == "any":
+            test += f" and type({given[-1]}) is not Kwargs"
+        text = self.temp()
+        self.then(f"if {test}: {text} = {callee}.fn({', '.join(given)})")
+        self.then(f"else: {text} = emit(rt, {general}[{', '.join(given)}]))")
+        self.forget()
+        return text
 
     def _shown(self, item: Any, pos: int) -> str:
         """Code for the text of an output."""
@@ -376,6 +430,8 @@ class Statements:
         value = self.fresh("v")
         self.line(f"{value} = {self._exports(node)}")
         self._bind(node.target.value, value)
+        if node.target.value not in self.function.part.assigned and self.steady:
+            self.exports.add(value)
 
     def _from(self, node: nodes.FromImport) -> None:
         exports = self.fresh("v")
@@ -469,8 +525,12 @@ class Statements:
         if bound:
             self.line(f"F.vars[{name!r}] = {value}; bind_loop(F.vars, {i}, {n})")
         self._loop_object(loop)
+        place = self.note_fields(value, name)
         self.depth -= 1
         self._suite(node.body)
+        self.depth += 1
+        self.write_fields(value, place)
+        self.depth -= 1
 
     def _loop_object(self, loop: dict[str, str]) -> None:
         if "object" in loop:
@@ -505,9 +565,13 @@ class Statements:
             )
             self.line(f"bind_loop(F.vars, {i}, {n})")
         self._loop_object(loop)
+        places = [(value, self.note_fields(value, name)) for name, value in zip(names, values, strict=True)]
         self.depth -= 1
         self._suite(node.body)
-        self.depth -= 1
+        self.depth += 1
+        for value, place in reversed(places):
+            self.write_fields(value, place)
+        self.depth -= 2
 
 
 def _text_pieces(node: Any) -> int:
