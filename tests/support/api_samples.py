@@ -448,6 +448,65 @@ CEL_PAIRS: Final = (
         )
         for key in ("afterSuccess", "afterFailure")
     ),
+    Pair(
+        "job-check-writes-nothing",
+        "GenerationJob",
+        job(mode="Check"),
+        job(mode="Check", dryRun=True),
+        "spec.mode",
+        "mode Check compares with an output and writes nothing: set output, and leave dryRun out",
+    ),
+    Pair(
+        "job-check-has-no-conflicts",
+        "GenerationJob",
+        job(mode="Update", onConflict="Markers"),
+        job(mode="Check", onConflict="Markers"),
+        "spec.onConflict",
+        "mode Check writes nothing, so nothing can be in conflict: leave onConflict out",
+    ),
+    Pair(
+        "job-drift-of-nothing",
+        "GenerationJob",
+        job(driftDetection={"interval": "30m"}),
+        job(driftDetection={"interval": "30m"}, dryRun=True),
+        "spec.driftDetection",
+        "driftDetection looks at what was published: set output, and leave dryRun out",
+    ),
+    Pair(
+        "job-schedule-and-ttl",
+        "GenerationJob",
+        job(schedule={"cron": "0 3 * * *"}),
+        job(schedule={"cron": "0 3 * * *"}, ttl={"afterSuccess": "24h"}),
+        "spec.ttl",
+        "a scheduled job runs again and again, so it cannot be deleted when it ends: leave ttl out",
+    ),
+    Pair(
+        "job-drift-interval",
+        "GenerationJob",
+        job(driftDetection={"interval": "1m"}),
+        job(driftDetection={"interval": "59s"}),
+        "spec.driftDetection.interval",
+        "an interval is between 1m and 168h, one week",
+    ),
+    Pair(
+        "job-starting-deadline",
+        "GenerationJob",
+        job(schedule={"cron": "0 3 * * *", "startingDeadline": "168h"}),
+        job(schedule={"cron": "0 3 * * *", "startingDeadline": "30s"}),
+        "spec.schedule.startingDeadline",
+        "a starting deadline is between 1m and 168h, one week",
+    ),
+    *(
+        Pair(
+            f"job-retry-{key}",
+            "GenerationJob",
+            job(retry={"backoff": {key: "1h"}}),
+            job(retry={"backoff": {key: "61m"}}),
+            f"spec.retry.backoff.{key}",
+            "a pause between attempts is between 1s and 1h",
+        )
+        for key in ("duration", "cap")
+    ),
 )
 
 SCHEMA_PAIRS: Final = (

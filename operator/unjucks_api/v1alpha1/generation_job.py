@@ -15,31 +15,31 @@ from unjucks_api.v1alpha1.common import (
     DURATION,
     MESSAGE_COLUMN,
     READY_COLUMNS,
-    Bytes,
     Column,
-    ConditionModel,
-    Count,
     Definition,
     Digest,
     DnsSubdomain,
-    Generation,
-    Line,
     LocalReference,
-    Message,
     Model,
     Object,
-    PathText,
     Ruled,
-    Seconds,
     Suspend,
-    Time,
-    Word,
     duration_seconds,
 )
+from unjucks_api.v1alpha1.generation_job_run import (
+    DriftDetection,
+    Matrix,
+    Mode,
+    OnConflict,
+    OnTemplateChange,
+    Prune,
+    Retry,
+    Schedule,
+    Trigger,
+)
+from unjucks_api.v1alpha1.generation_job_status import GenerationJobStatus
 from unjucks_api.v1alpha1.tenant import Execution
 
-MAX_FILES_SHOWN = 100
-MAX_FINDINGS_SHOWN = 20
 MAX_TIMEOUT = 3600
 DEFAULT_TIMEOUT = 120
 MAX_TTL = 8760 * 3600
@@ -223,6 +223,32 @@ class GenerationJobSpec(Ruled):
             field_path=".output",
             check=lambda spec: spec.output is not None or spec.dry_run,
         ),
+        Cel(
+            "!(has(self.mode) && self.mode == 'Check') || (has(self.output) && !(has(self.dryRun) && self.dryRun))",
+            "mode Check compares with an output and writes nothing: set output, and leave dryRun out",
+            field_path=".mode",
+            check=lambda spec: spec.mode is not Mode.CHECK or (spec.output is not None and not spec.dry_run),
+        ),
+        Cel(
+            "!(has(self.mode) && self.mode == 'Check') || !has(self.onConflict)",
+            "mode Check writes nothing, so nothing can be in conflict: leave onConflict out",
+            reason="FieldValueForbidden",
+            field_path=".onConflict",
+            check=lambda spec: spec.mode is not Mode.CHECK or spec.on_conflict is None,
+        ),
+        Cel(
+            "!has(self.driftDetection) || (has(self.output) && !(has(self.dryRun) && self.dryRun))",
+            "driftDetection looks at what was published: set output, and leave dryRun out",
+            field_path=".driftDetection",
+            check=lambda spec: spec.drift_detection is None or (spec.output is not None and not spec.dry_run),
+        ),
+        Cel(
+            "!has(self.schedule) || !has(self.ttl)",
+            "a scheduled job runs again and again, so it cannot be deleted when it ends: leave ttl out",
+            reason="FieldValueForbidden",
+            field_path=".ttl",
+            check=lambda spec: spec.schedule is None or spec.ttl is None,
+        ),
     )
 
     registry_ref: LocalReference = Field(description="TemplateRegistry in the same namespace that has the templates.")
@@ -236,6 +262,23 @@ class GenerationJobSpec(Ruled):
     dry_run: Annotated[bool, Switch("the word and meaning of kubectl --dry-run")] = Field(
         default=False, description="Whether to render and report only. Nothing is written. Absent: false."
     )
+    mode: Mode | None = Field(
+        default=None,
+        description="Apply (write what the templates give), Update (keep edits made since the last run: a three-way merge) or "
+        "Check (write nothing; Ready is false when the output is not what the templates give now). Absent: Apply.",
+    )
+    on_conflict: OnConflict | None = Field(
+        default=None,
+        description="What happens to an existing file that this job did not leave so and that no merge can settle: Fail (nothing "
+        "is written), Overwrite, Skip (it stays) or Markers (both sides are written between marks). Absent: Fail; with mode Apply "
+        "and an output that holds nothing but this job's files (ConfigMap, Secret): Overwrite.",
+    )
+    prune: Prune | None = Field(
+        default=None,
+        description="What becomes of files that an earlier run made and this one does not: Remove or Keep. Files that only had "
+        "something injected are never removed, edited ones as onConflict says. Absent: Keep; with mode Apply and an output that "
+        "holds nothing but this job's files: Remove.",
+    )
     output: Output | None = Field(default=None, description="Where the files go. Needed unless dryRun is true.")
     execution: Execution | None = Field(
         default=None,
@@ -245,143 +288,24 @@ class GenerationJobSpec(Ruled):
     timeout: Timeout | None = Field(
         default=None, description="Time that one run may take, between 1s and 1h: 90s, 2m. Absent: 2m."
     )
+    retry: Retry = Field(default=Retry(), description="What is tried again after a failure that may heal by itself.")
+    trigger: Trigger = Field(default=Trigger(), description="What makes the job run again after it has ended.")
+    schedule: Schedule | None = Field(default=None, description="Times at which the job runs again.")
+    drift_detection: DriftDetection | None = Field(
+        default=None, description="Looks now and then whether somebody changed the output. Absent: it does not."
+    )
+    depends_on: Annotated[tuple[LocalReference, ...], Field(max_length=32), ListMap()] = Field(
+        default=(), description="GenerationJobs of the same namespace that have to succeed before this one starts."
+    )
+    matrix: Matrix | None = Field(
+        default=None, description="Runs the action once for each combination of values, into one output."
+    )
     suspend: Suspend = Field(default=False, description="Keeps the job from starting. A run that has started goes on.")
     cancel: Annotated[bool, Switch("a request that is made once; there is nothing between yes and no")] = Field(
         default=False,
         description="Ends the job: a waiting one does not start, a running one is stopped and publishes nothing.",
     )
-    ttl: Ttl = Field(default=Ttl(), description="How long the finished job stays.")
-
-
-# --- status --------------------------------------------------------------------------------------------------------------
-class TemplateStatus(Model):
-    """What ran, frozen when the run started."""
-
-    registry: Line = Field(default="", description="Name of the registry.")
-    digest: Digest | None = Field(default=None, description="Digest of the registry's artifact.")
-    generator: Line = Field(default="", description="Name of the generator.")
-    action: Line = Field(default="", description="Name of the action.")
-    engine_version: Word = Field(default="", description="Version of the template engine.")
-
-
-class JobSummary(Model):
-    """The result in numbers and short texts."""
-
-    template: Line = Field(default="", description="What ran: generator/action.")
-    output: Line = Field(default="", description="Where the files went, for example configmap/orders-api.")
-    files: Count | None = Field(default=None, description="Files of the result.")
-    created: Count | None = Field(default=None, description="Files that did not exist before.")
-    updated: Count | None = Field(default=None, description="Files whose content changed.")
-    unchanged: Count | None = Field(default=None, description="Files that were the same already.")
-    skipped: Count | None = Field(default=None, description="Files that the templates left out.")
-    bytes: Bytes | None = Field(default=None, description="Bytes of all files together.")
-
-
-class FileStatus(Model):
-    """One generated file."""
-
-    path: PathText = Field(default="", description="Path of the file.")
-    action: Word = Field(default="", description="What happened: created, updated, unchanged or skipped.")
-    mode: Word = Field(default="", description="Permissions of the file: 0644 or 0755.")
-    size: Bytes | None = Field(default=None, description="Bytes of the file.")
-    digest: Digest | None = Field(
-        default=None, description="SHA-256 of the file's bytes. Absent for sensitive files: it could be guessed from."
-    )
-    sensitive: bool = Field(default=False, description="Whether values from a Secret went into it.")
-
-
-class FindingStatus(Model):
-    """Where sensitive data stands in a generated file."""
-
-    path: PathText = Field(default="", description="Path of the file.")
-    line: Count | None = Field(default=None, description="Line, from 1.")
-    column: Count | None = Field(default=None, description="Column in bytes, from 1.")
-    detector: Word = Field(default="", description="Kind of data, for example payment-card or github-token.")
-
-
-class OutputStatus(Model):
-    """Where the files are."""
-
-    kind: Word = Field(default="", description="Kind of the output: ConfigMap or Secret.")
-    name: Line = Field(default="", description="Name of the output.")
-    digest: Digest | None = Field(default=None, description="Digest over paths, modes and bytes of all files.")
-
-
-class JobUsage(Model):
-    """What the run cost."""
-
-    cpu_seconds: Seconds | None = Field(default=None, description="CPU time of the renderer, in seconds.")
-    wall_seconds: Seconds | None = Field(default=None, description="Time of rendering, in seconds.")
-    memory_bytes: Bytes | None = Field(default=None, description="Most memory that rendering held.")
-    queue_seconds: Seconds | None = Field(default=None, description="Time the job waited for a renderer, in seconds.")
-
-
-class JobTimings(Model):
-    """How long each stage took."""
-
-    resolve_seconds: Seconds | None = Field(
-        default=None, description="Time to read the registry and the variables and to check them, in seconds."
-    )
-    queue_seconds: Seconds | None = Field(default=None, description="Time waited for a renderer, in seconds.")
-    render_seconds: Seconds | None = Field(
-        default=None, description="Time of rendering, transport included, in seconds."
-    )
-    publish_seconds: Seconds | None = Field(default=None, description="Time to check and write the files, in seconds.")
-    total_seconds: Seconds | None = Field(default=None, description="Time from start to completion, in seconds.")
-
-
-class LastError(Model):
-    """The most recent failure, with its place."""
-
-    reason: Word = Field(default="", description="Why, in one CamelCase word.")
-    file: PathText = Field(default="", description="Template file that the failure is in.")
-    line: Count | None = Field(default=None, description="Line of the failure, from 1.")
-    column: Count | None = Field(default=None, description="Column of the failure, from 1.")
-    limit: Word = Field(default="", description="Limit that was exceeded: work, output, files, depth, memory or time.")
-    message: Message = Field(default="", description="What is wrong, and what to do.")
-
-
-class GenerationJobStatus(Model):
-    """How far the job is and what it made."""
-
-    observed_generation: Generation | None = Field(
-        default=None, description="The metadata.generation that this status is about."
-    )
-    phase: Word = Field(
-        default="",
-        description="Stage in one word, for people: Pending, Queued, Rendering, Publishing, Succeeded, Failed, Cancelled or "
-        "Suspended. Programs read the conditions.",
-    )
-    conditions: Annotated[tuple[ConditionModel, ...], Field(max_length=32), ListMap("type")] = Field(
-        default=(), description="State in detail. Ready is true when the job succeeded at its current generation."
-    )
-    start_time: Time | None = Field(default=None, description="When the run started.")
-    completion_time: Time | None = Field(default=None, description="When the run ended, well or not.")
-    attempts: Count | None = Field(default=None, description="Attempts of this run.")
-    template: TemplateStatus | None = Field(default=None, description="What ran, frozen when the run started.")
-    inputs_digest: Annotated[str, Field(max_length=128)] = Field(
-        default="",
-        description="Keyed digest over variables, templates and engine. Equal inputs of a tenant have equal digests.",
-    )
-    run_key: Annotated[str, Field(max_length=256)] = Field(
-        default="", description="Key of this run; one key publishes at most once."
-    )
-    summary: JobSummary | None = Field(default=None, description="The result in numbers and short texts.")
-    files: Annotated[tuple[FileStatus, ...], Field(max_length=MAX_FILES_SHOWN), ListAtomic()] = Field(
-        default=(), description="Files of the result: the first 100."
-    )
-    files_truncated: bool | None = Field(default=None, description="Whether there are more files than status shows.")
-    findings: Annotated[tuple[FindingStatus, ...], Field(max_length=MAX_FINDINGS_SHOWN), ListAtomic()] = Field(
-        default=(), description="Sensitive data in the files: the first 20 places. The data itself is never shown."
-    )
-    findings_total: Count | None = Field(default=None, description="Places with sensitive data, also those not shown.")
-    output: OutputStatus | None = Field(default=None, description="Where the files are.")
-    usage: JobUsage | None = Field(default=None, description="What the run cost.")
-    timings: JobTimings | None = Field(default=None, description="How long each stage took.")
-    last_error: LastError | None = Field(default=None, description="The most recent failure, with its place.")
-    last_handled_requested_at: Line = Field(
-        default="", description=f"Value of the annotation {names.ANNOTATION_REQUESTED_AT} that was last acted upon."
-    )
+    ttl: Ttl | None = Field(default=None, description="How long the finished job stays. Absent: until it is deleted.")
 
 
 class GenerationJob(Object):
@@ -424,9 +348,21 @@ class GenerationJob(Object):
     @property
     def ttl_after_success(self) -> int | None:
         """Seconds to keep the job after success; None keeps it."""
-        return None if self.spec.ttl.after_success is None else duration_seconds(self.spec.ttl.after_success)
+        ttl = self.spec.ttl
+        return None if ttl is None or ttl.after_success is None else duration_seconds(ttl.after_success)
 
     @property
     def ttl_after_failure(self) -> int | None:
         """Seconds to keep the job after failure; None keeps it."""
-        return None if self.spec.ttl.after_failure is None else duration_seconds(self.spec.ttl.after_failure)
+        ttl = self.spec.ttl
+        return None if ttl is None or ttl.after_failure is None else duration_seconds(ttl.after_failure)
+
+    @property
+    def mode(self) -> Mode:
+        """What a run does to the output."""
+        return self.spec.mode or Mode.APPLY
+
+    @property
+    def on_template_change(self) -> OnTemplateChange:
+        """What a newer template means once the job has ended."""
+        return self.spec.trigger.on_template_change or OnTemplateChange.REPORT

@@ -13,7 +13,8 @@ from unjucks_api.conditions import Condition, ConditionType, merge_conditions, t
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Finding
 from unjucks_api.v1alpha1.common import seconds_text
-from unjucks_api.v1alpha1.generation_job import MAX_FILES_SHOWN, MAX_FINDINGS_SHOWN, GenerationJob
+from unjucks_api.v1alpha1.generation_job import GenerationJob
+from unjucks_api.v1alpha1.generation_job_status import MAX_FILES_SHOWN, MAX_FINDINGS_SHOWN
 from unjucks_operator.errors import OperatorError
 from unjucks_operator.job.outputs.files import File
 from unjucks_operator.job.outputs.target import target_of
