@@ -88,6 +88,7 @@ from unjucks_operator.network.probe import NetworkProbe
 from unjucks_operator.platform import Platform
 from unjucks_operator.registry.reconcile import RegistryReconciler
 from unjucks_operator.renderers.client import RendererClient
+from unjucks_operator.renderers.courier import CourierPool
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.renderers.isolated import IsolatedRenderers
 from unjucks_operator.renderers.pool import RendererPool
@@ -251,7 +252,9 @@ class App:
 
         # The fairness group of a namespaced object is its namespace's tenant; without one, the namespace itself.
         self.tenant_queue = queue("tenant")
-        self.registry_queue = queue("registry", group_of=self._group)
+        self.registry_queue = queue(
+            "registry", group_of=self._group, limit_of=lambda _: self.config.courier.fetches_per_tenant
+        )
         self.job_queue = queue("job", group_of=self._group, limit_of=self._job_limit)
 
     def _make_isolation_checks(self) -> None:
@@ -300,6 +303,8 @@ class App:
         self.demand = DemandBoard(self._on_demand, now())
         # Until our certificate is loaded this context trusts nobody, so nothing can be called.
         self.pool = RendererPool(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), capacity=config.renderer.jobs_per_replica)
+        self.courier_demand = DemandBoard(self._on_demand, now())
+        self.couriers = CourierPool(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), capacity=config.courier.tasks)
         self.isolated = IsolatedRenderers(self.api, self.stores[POD], lambda: self.platform.context)
         self.effects = Effects(
             api=self.api, children=self.writer, tenants=self.gate, cache=self.cache_users, issue=self.platform.issue
@@ -325,6 +330,7 @@ class App:
             effects=self.effects,
             status=self.status,
             demand=self.demand,
+            courier_demand=self.courier_demand,
             breaker=DeletionBreaker(self.tenants, config.deletion.mass, now),
             records=self.database_usage,
             config=config,
@@ -382,6 +388,8 @@ class App:
             pool=self.pool,
             isolated=self.isolated,
             demand=self.demand,
+            couriers=self.couriers,
+            courier_demand=self.courier_demand,
             is_ours=lambda: self.status.storing,
         )
         self._deliver = self._on_child
@@ -519,6 +527,7 @@ class App:
         if config.leader.enabled:
             add("lease", Piece(self.elector.acquire, self.elector.release))
         add("own secrets", Piece(self._load_platform, self.pool.close))
+        add("couriers", Piece(end=self.couriers.close))
         add("informers", Piece(self._start_informers, self._stop_background))
         add("network ranges", self.discovery)
         add("network probe", self.network_probe)
@@ -629,6 +638,7 @@ class App:
         except OperatorError as error:
             raise StartError(error.message) from error
         self.pool.use(self.platform.context)
+        self.couriers.use(self.platform.context)
         await self.admission.ensure()
 
     async def _refresh_platform(self) -> None:
@@ -636,6 +646,7 @@ class App:
         await self.admission.ensure()
         if refreshed:
             self.pool.use(self.platform.context)
+            self.couriers.use(self.platform.context)
             self._wake_tenants()
 
     async def _start_informers(self) -> None:

@@ -186,9 +186,9 @@ class Effects:
                 raise OwnershipConflict(message, reason=reason)
             case Delete(kind, namespace, name, uid):
                 await self._api.delete(BY_KIND[kind], name, namespace, uid=uid)
-            case IssueCertificate(manifest, identity):
-                await self._children.apply(_with_certificate(manifest, self._issue(identity)), names.MANAGER_RENDERER)
-                outcome.results["certificate"] = self._children.signature_left(manifest, names.MANAGER_RENDERER)
+            case IssueCertificate(manifest, identity, manager, result):
+                await self._children.apply(_with_certificate(manifest, self._issue(identity)), manager)
+                outcome.results[result] = self._children.signature_left(manifest, manager)
             case EnsureDatabase(uid, name, wanted, first):
                 database = await self._tenants.ensure(uid, name, wanted=wanted, first=first)
                 if not database.usable:

@@ -52,10 +52,13 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class IssueCertificate:
-    """Make a fresh key and certificate for the tenant's renderers and put them into ``manifest`` (a Secret without data)."""
+    """Make a fresh key and certificate for the tenant's pods and put them into ``manifest`` (a Secret without data)."""
 
     manifest: Manifest
     identity: str
+    manager: str
+    result: str = "certificate"
+    """Under which name the outcome tells what the Secret looked like afterwards."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.kube.child import Child
 from unjucks_operator.kube.resources import CONFIG_MAP, NAMESPACE, POD, RESOURCE_QUOTA, Resource
 from unjucks_operator.kube.store import ChildStore
+from unjucks_operator.renderers.courier import CourierPool
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.renderers.isolated import IsolatedRenderers
 from unjucks_operator.renderers.pool import RendererPool
@@ -112,6 +113,8 @@ class Triggers:
         pool: RendererPool,
         isolated: IsolatedRenderers,
         demand: DemandBoard,
+        couriers: CourierPool,
+        courier_demand: DemandBoard,
         is_ours: Callable[[], bool],
     ) -> None:
         self._tenants = tenants
@@ -122,6 +125,8 @@ class Triggers:
         self._pool = pool
         self._isolated = isolated
         self._demand = demand
+        self._couriers = couriers
+        self._courier_demand = courier_demand
         self._is_ours = is_ours
         self._registries_in = Index(registries, _namespace)
         self._jobs_in = Index(jobs, lambda body: () if is_over(body) else _namespace(body))
@@ -202,23 +207,26 @@ class Triggers:
 
     def _on_pod(self, child: Child, uid: str) -> None:
         self._isolated.notice(child.namespace, child.name)
-        ready = self._pool.ready(uid)
+        ready, couriers = self._pool.ready(uid), self._couriers.ready(uid)
         self._observe_pods(uid)
         if self._pool.ready(uid) > ready:
-            self.wake_demand(uid)
+            self._wake(self._demand, uid)
+        if self._couriers.ready(uid) > couriers:
+            self._wake(self._courier_demand, uid)
 
     def _observe_pods(self, uid: str) -> None:
         """Tell the pool the tenant's pods. Labels alone do not make one: a pod in a stranger's namespace can carry any."""
         own = [pod.full for pod in self._pods.indexed(uid) if pod.full is not None and self._is_own(pod, uid)]
         self._pool.observe(uid, own)
+        self._couriers.observe(uid, own)
 
     def _is_own(self, pod: Child, uid: str) -> bool:
         body = self._tenants.get(("", pod.labels.get(names.LABEL_TENANT, "")))
         return body is not None and body["metadata"]["uid"] == uid and pod.namespace in tuple(_namespaces_of(body))
 
-    def wake_demand(self, uid: str) -> None:
-        """Everything that waits for a renderer of this tenant looks again."""
-        for kind, target in self._demand.keys(uid):
+    def _wake(self, demand: DemandBoard, uid: str) -> None:
+        """Everything that waits for such a pod of this tenant looks again."""
+        for kind, target in demand.keys(uid):
             (self._registry_queue if kind == "registry" else self._job_queue).add(target)
 
     def _on_config_map(self, child: Child) -> None:

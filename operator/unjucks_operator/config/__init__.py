@@ -9,6 +9,7 @@ Durations are numbers of seconds, or texts such as ``90s``, ``15m``, ``720h``. Q
 Must not: talk to anything but the file. Called by ``__main__``; everybody else gets a ``Config`` or a part of it as a parameter.
 """
 
+from unjucks_operator.config.courier import Courier
 from unjucks_operator.config.loading import ENVIRONMENT, ConfigError, dump, json_schema, load
 from unjucks_operator.config.process import Cache, Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
 from unjucks_operator.config.settings import Config
@@ -21,6 +22,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ContainerLimits",
+    "Courier",
     "Database",
     "Dns",
     "Health",

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from unjucks_api import names
 from unjucks_api.v1alpha1.common import quantity
 from unjucks_operator.config.base import STRICT
+from unjucks_operator.config.courier import Courier
 from unjucks_operator.config.deletion import Deletion
 from unjucks_operator.config.network import Network
 from unjucks_operator.config.process import Cache, Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
@@ -60,6 +61,9 @@ class Config:
     renderer: Renderer = field(default_factory=Renderer)
     """The pods that run templates."""
 
+    courier: Courier = field(default_factory=Courier)
+    """The pods that fetch sources and publish outputs."""
+
     jobs: Jobs = field(default_factory=Jobs)
     """Budgets of a generation job."""
 
@@ -108,6 +112,16 @@ class Config:
                         f"renderer.limits.{what} is {asked}, more than the {most} that tiers.{name}.limits allows one container: "
                         "no renderer could start there"
                     )
+                asked = self.courier.limits.get(what)  # type: ignore[call-overload]
+                if asked is not None and quantity(asked) > quantity(most):
+                    problems.append(
+                        f"courier.limits.{what} is {asked}, more than the {most} that tiers.{name}.limits allows one container: "
+                        "no courier could start there"
+                    )
+        if self.courier.max_timeout >= self.workers.reconcile_timeout:
+            problems.append(
+                "courier.maxTimeout must be shorter than workers.reconcileTimeout, or no slow fetch could end"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self

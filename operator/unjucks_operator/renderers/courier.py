@@ -1,6 +1,6 @@
 """The operator's door to a tenant's courier: what is asked, and answers that are checked as if an enemy had sent them.
 
-The call itself is ``calls``; which pod, is ``pool``. Requests hold the tenant's credentials: nothing of them is logged or kept here.
+The call itself is ``calls``; which pod, is ``pool``. Requests hold the tenant's credentials: nothing of them is logged or kept.
 Called by the registry's and the job's wiring.
 """
 

@@ -42,6 +42,17 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class CourierView:
+    """The courier's Deployment as it reports itself, and what waits for it. ``planned``: replicas that were asked for last."""
+
+    pods: RendererView = RendererView()
+    demand: Demand = Demand()
+    planned: int | None = None
+    drifted: bool = False
+    """Whether somebody changed the Secret with the certificate since we wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkView:
     """What ``spec.network`` has to be held against. ``strangers``: namespaces it names that belong to other tenants."""
 
@@ -135,5 +146,6 @@ class Observed:
     usage: Mapping[str, object] = field(default_factory=dict)
     """Figures for the status, as they were last worth telling."""
     network: NetworkView = NetworkView()
+    courier: CourierView = CourierView()
     planned_replicas: int | None = None
     """How many renderers this process asked for last; None when it has not yet, so that what stands is taken over."""

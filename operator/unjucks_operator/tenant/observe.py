@@ -14,13 +14,14 @@ from unjucks_operator.evidence import Evidence
 from unjucks_operator.kube.adoption import look_at
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.child import Child
-from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, RESOURCE_QUOTA, Resource
+from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, RESOURCE_QUOTA, SECRET, Resource
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.facts import (
     CacheView,
     ChildKey,
     ChildView,
+    CourierView,
     DatabaseView,
     Demand,
     NetworkView,
@@ -40,6 +41,8 @@ def observe_tenant(
     certificate_serial: str,
     certificate_signature: str | None,
     planned_replicas: int | None,
+    courier: CourierView,
+    courier_signature: str | None,
     cache: CacheView,
     isolation: Evidence | None,
     network: NetworkView,
@@ -73,6 +76,11 @@ def observe_tenant(
         certificate_serial=certificate_serial,
         drifted_secrets=frozenset(drifted),
         planned_replicas=planned_replicas,
+        courier=replace(
+            courier,
+            pods=_renderer(stores[DEPLOYMENT].get(scope.home, names.COURIER), uid),
+            drifted=_changed(stores[SECRET].get(scope.home, names.COURIER), courier_signature),
+        ),
         cache=cache,
         isolation=isolation,
         network=replace(network, strangers=_strangers(scope, stores[NAMESPACE])),
@@ -123,6 +131,10 @@ def _strangers(scope: Scope, namespaces: ChildStore) -> frozenset[str]:
         for name, child in found.items()
         if child is not None and child.labels.get(names.LABEL_TENANT_UID) not in (None, scope.tenant.uid)
     )
+
+
+def _changed(child: Child | None, signature: str | None) -> bool:
+    return child is not None and signature not in (None, child.signature)
 
 
 def _renderer(child: Child | None, uid: str) -> RendererView:

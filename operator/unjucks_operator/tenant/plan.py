@@ -6,7 +6,7 @@ could let a pod in (members' rights, the renderers).
 """
 
 import math
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import chain
 
 from unjucks_api import names
@@ -22,6 +22,7 @@ from unjucks_operator.planning import (
     manifest_key,
 )
 from unjucks_operator.tenant.cache import plan_cache
+from unjucks_operator.tenant.courier import plan_courier
 from unjucks_operator.tenant.database import plan_database
 from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.desired.access import build_bindings, build_reader
@@ -32,6 +33,7 @@ from unjucks_operator.tenant.desired.renderer import (
     build_deployment,
     build_service_account,
 )
+from unjucks_operator.tenant.expiry import seconds_left
 from unjucks_operator.tenant.facts import ChildKey, ChildView, Demand, Observed, RendererView
 from unjucks_operator.tenant.namespaces import plan_inspection, plan_namespaces
 from unjucks_operator.tenant.network import build_allowances
@@ -39,9 +41,11 @@ from unjucks_operator.tenant.network import build_allowances
 __all__ = ["ChildKey", "ChildView", "Demand", "Observed", "RendererView", "plan_replicas", "plan_tenant"]
 
 # Children that may vanish from the plan and are then deleted. Namespaces are not among them: see plan_release.
-_PRUNED_KINDS = frozenset({"RoleBinding", "NetworkPolicy", "ResourceQuota", "LimitRange"})
+_PRUNED_KINDS = frozenset({"RoleBinding", "NetworkPolicy"})
 _WITHOUT_HOME = frozenset({"finalizer", "namespaces", "isolation", "network", "adoption", "access"})
 _RENDERER_KINDS = frozenset({"Deployment", "Secret", "ServiceAccount"})
+_POD_OWNERS = frozenset({names.RENDERER, names.COURIER})
+_OPENINGS = frozenset({names.POLICY_INGRESS, names.POLICY_EGRESS, names.POLICY_COURIER})
 
 
 def plan_tenant(scope: Scope, observed: Observed) -> Plan:
@@ -55,6 +59,7 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
     certificate = _plan_certificate(scope, observed)
     database = plan_database(scope, observed.children, observed.database_role, observed.database, observed.now)
     cache = plan_cache(scope, observed.children, observed.cache, observed.now)
+    courier = plan_courier(scope, observed)
     manager = names.MANAGER_TENANT
     inspection = tuple(plan_inspection(scope, observed))
     stages = (
@@ -106,11 +111,17 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
             ),
             (ConditionType.RENDERERS_READY,),
         ),
+        *courier.stages,
         # The tenant's two outsides depend on nothing after them: one that is down holds up neither the other nor anything else.
         *database.stages,
         cache.stage,
     )
-    looks = (_next_look(scope, observed, replicas, certificate), cache.look_again, database.look_again)
+    looks = (
+        _next_look(scope, observed, replicas, certificate),
+        cache.look_again,
+        database.look_again,
+        courier.look_again,
+    )
     return Plan(
         stages=_within(scope, _with_pruning(scope, observed, stages)),
         requeue_after=min((look for look in looks if look is not None), default=None),
@@ -156,16 +167,9 @@ def _plan_certificate(scope: Scope, observed: Observed) -> Action | None:
     if view is not None and key not in observed.drifted_secrets:
         until = view.annotations.get(names.ANNOTATION_CERT_NOT_AFTER, "")
         same_authority = view.annotations.get(names.ANNOTATION_CERT_SERIAL) == observed.certificate_serial
-        if same_authority and _seconds_left(until, observed.now) > scope.config.renderer.certificate_renew_before:
+        if same_authority and seconds_left(until, observed.now) > scope.config.renderer.certificate_renew_before:
             return None
-    return IssueCertificate(manifest, names.renderer_identity(scope.tenant.uid))
-
-
-def _seconds_left(until: str, now: datetime) -> float:
-    try:
-        return (datetime.fromisoformat(until) - now).total_seconds()
-    except (ValueError, TypeError):
-        return 0.0
+    return IssueCertificate(manifest, names.renderer_identity(scope.tenant.uid), names.MANAGER_RENDERER)
 
 
 def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
@@ -189,13 +193,13 @@ def _with_pruning(scope: Scope, observed: Observed, stages: tuple[Stage, ...]) -
         if namespace in listed:
             # Also the renderers of a namespace that was the home before: nothing lets the operator reach them there any more.
             unwanted = kind in _PRUNED_KINDS or (
-                kind in _RENDERER_KINDS and name == names.RENDERER and namespace != scope.home
+                kind in _RENDERER_KINDS and name in _POD_OWNERS and namespace != scope.home
             )
         else:
             unwanted = (
                 kind in ("RoleBinding", "ClusterRoleBinding", "ClusterRole")
-                or (kind in _RENDERER_KINDS and name == names.RENDERER)
-                or (kind == "NetworkPolicy" and name in (names.POLICY_INGRESS, names.POLICY_EGRESS))
+                or (kind in _RENDERER_KINDS and name in _POD_OWNERS)
+                or (kind == "NetworkPolicy" and name in _OPENINGS)
             )
         if unwanted:
             prune.append(Delete(kind, namespace, name, view.uid))
@@ -238,6 +242,6 @@ def _next_look(scope: Scope, observed: Observed, replicas: int, certificate: Act
             waits.append(idle.total_seconds() + 1.0)
     view = observed.children.get(("Secret", scope.home, names.RENDERER))
     if certificate is None and view is not None:
-        left = _seconds_left(view.annotations.get(names.ANNOTATION_CERT_NOT_AFTER, ""), observed.now)
+        left = seconds_left(view.annotations.get(names.ANNOTATION_CERT_NOT_AFTER, ""), observed.now)
         waits.append(max(left - scope.config.renderer.certificate_renew_before, 0.0) + 1.0)
     return min(waits, default=None)

@@ -24,15 +24,16 @@ from unjucks_operator.evidence import Evidence
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import NAMESPACE, SECRET, TENANT, Resource
 from unjucks_operator.kube.store import ChildStore
-from unjucks_operator.planning import Apply, Manifest, Outcome, Plan
+from unjucks_operator.planning import Apply, Manifest, Outcome, Plan, manifest_key
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.tenant.breaker import DeletionBreaker
 from unjucks_operator.tenant.cache import CacheMemory
+from unjucks_operator.tenant.courier import STAGE as COURIER_STAGE
 from unjucks_operator.tenant.database import DatabaseMemory, check_database
 from unjucks_operator.tenant.deletion_status import compute_deleting_status
 from unjucks_operator.tenant.desired import Scope
-from unjucks_operator.tenant.facts import NetworkView, Observed
+from unjucks_operator.tenant.facts import CourierView, Demand, NetworkView, Observed
 from unjucks_operator.tenant.namespaces import check_spec, stuck_namespaces
 from unjucks_operator.tenant.observe import find_candidates, observe_tenant
 from unjucks_operator.tenant.plan import plan_tenant
@@ -56,6 +57,7 @@ class TenantReconciler:
         effects: Effects,
         status: StatusWriter,
         demand: DemandBoard,
+        courier_demand: DemandBoard,
         breaker: DeletionBreaker,
         records: DatabaseUsage,
         usage: Callable[[str, Mapping[str, Any]], Mapping[str, object]],
@@ -73,6 +75,7 @@ class TenantReconciler:
         self._effects = effects
         self._status = status
         self._demand = demand
+        self._courier_demand = courier_demand
         self._breaker = breaker
         self._records = records
         self._usage = usage
@@ -88,6 +91,8 @@ class TenantReconciler:
         self.databases = DatabaseMemory()
         self._certificates: dict[str, str] = {}
         self._replicas: dict[str, int] = {}
+        self._courier_certificates: dict[str, str] = {}
+        self._courier_replicas: dict[str, int] = {}
 
     async def __call__(self, key: ObjectKey) -> Result:
         """One run."""
@@ -245,6 +250,8 @@ class TenantReconciler:
             certificate_serial=self._authority_serial(),
             certificate_signature=self._certificates.get(uid),
             planned_replicas=self._replicas.get(uid),
+            courier=CourierView(demand=Demand(*self._courier_demand.of(uid)), planned=self._courier_replicas.get(uid)),
+            courier_signature=self._courier_certificates.get(uid),
             cache=self.cache.view(uid, self._cache_signature(scope)),
             isolation=self._isolation(),
             network=self._network(),
@@ -265,23 +272,32 @@ class TenantReconciler:
         uid = scope.tenant.uid
         self.cache.remember(uid, outcome, self._cache_signature(scope))
         self.databases.remember(uid, outcome, self._login_signature(scope))
-        if outcome.errors.get("renderers", True) is None:
-            for action in actions:
-                if isinstance(action, Apply) and action.manifest["kind"] == "Deployment":
-                    self._replicas[uid] = action.manifest["spec"]["replicas"]
+        for stage, name, known in (
+            ("renderers", names.RENDERER, self._replicas),
+            (COURIER_STAGE, names.COURIER, self._courier_replicas),
+        ):
+            if outcome.errors.get(stage, True) is None:
+                for action in actions:
+                    if isinstance(action, Apply) and manifest_key(action.manifest) == ("Deployment", scope.home, name):
+                        known[uid] = action.manifest["spec"]["replicas"]
         if (database := outcome.results.get("database")) is not None and database.usable:
             self.database_roles[uid] = database.role
         # As our write left it: the store may know of somebody's edit already, which is to be taken back.
         if (signature := outcome.results.get("certificate")) is not None:
             self._certificates[uid] = signature
+        if (signature := outcome.results.get("courier certificate")) is not None:
+            self._courier_certificates[uid] = signature
 
     def _forget(self, uid: str) -> None:
         self.database_roles.pop(uid, None)
         self._certificates.pop(uid, None)
         self._replicas.pop(uid, None)
+        self._courier_certificates.pop(uid, None)
+        self._courier_replicas.pop(uid, None)
         self.cache.forget(uid)
         self.databases.forget(uid)
         self._demand.forget(uid)
+        self._courier_demand.forget(uid)
 
     def _written(self, body: Manifest) -> None:
         self._store.put(body)

@@ -170,7 +170,7 @@ def plan_teardown(scope: Scope, observed: Observed) -> Plan:
         stages.append(Stage("database", (RetireDatabase(scope.tenant.uid, scope.tenant.name),)))
     if keep:
         leftovers = chain.from_iterable(
-            _existing(observed, kind, {names.RENDERER}) for kind in ("Secret", "ServiceAccount")
+            _existing(observed, kind, {names.RENDERER, names.COURIER}) for kind in ("Secret", "ServiceAccount")
         )
         stages.append(Stage("release", tuple(leftovers)))
     else:

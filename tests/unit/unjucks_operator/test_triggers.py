@@ -12,6 +12,7 @@ from unjucks_operator.kube.resources import POD
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.renderers.ca import new_authority
 from unjucks_operator.renderers.certificates import client_context
+from unjucks_operator.renderers.courier import CourierPool
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.renderers.isolated import IsolatedRenderers
 from unjucks_operator.renderers.pool import RendererPool
@@ -46,6 +47,8 @@ def test_a_pod_in_a_strangers_namespace_is_no_renderer_whatever_its_labels() -> 
         pool=pool,
         isolated=IsolatedRenderers(None, pods, lambda: context),  # type: ignore[arg-type]  # it asks no API server here
         demand=DemandBoard(lambda _uid, _urgent: None, NOW),
+        couriers=CourierPool(context, capacity=1),
+        courier_demand=DemandBoard(lambda _uid, _urgent: None, NOW),
         is_ours=lambda: False,
     )
     for child in (pod("tenant-acme", "true", 1), pod("elsewhere", "forged", 2)):

@@ -53,36 +53,30 @@ def build_dns(scope: Scope, namespace: str) -> Manifest:
 
 def build_renderer_ingress(scope: Scope) -> Manifest:
     """The operator's pods may call this tenant's renderers; nobody else may, and the renderers may call nobody."""
-    return _policy(
-        scope,
-        scope.home,
-        names.POLICY_RENDERER,
-        {
-            "podSelector": {
-                "matchLabels": {
-                    names.LABEL_COMPONENT: names.COMPONENT_RENDERER,
-                    names.LABEL_TENANT_UID: scope.tenant.uid,
-                }
-            },
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                {
-                    "from": [
-                        {
-                            "namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: scope.config.platform_namespace}},
-                            "podSelector": {
-                                "matchLabels": {
-                                    names.LABEL_NAME: names.PART_OF,
-                                    names.LABEL_COMPONENT: names.COMPONENT_OPERATOR,
-                                }
-                            },
-                        }
-                    ],
-                    "ports": [{"port": names.RENDERER_PORT, "protocol": "TCP"}],
-                }
-            ],
-        },
-    )
+    spec = _called_by_operator(scope, names.COMPONENT_RENDERER, names.RENDERER_PORT)
+    return _policy(scope, scope.home, names.POLICY_RENDERER, spec | {"policyTypes": ["Ingress"]})
+
+
+def build_courier(scope: Scope, egress: Iterable[Manifest]) -> Manifest:
+    """The operator's pods may call this tenant's courier, and the courier what the platform allows it. It checks names itself."""
+    spec = _called_by_operator(scope, names.COMPONENT_COURIER, names.COURIER_PORT)
+    spec |= {"policyTypes": ["Ingress", "Egress"], "egress": _in_order(egress)}
+    return _policy(scope, scope.home, names.POLICY_COURIER, spec)
+
+
+def _called_by_operator(scope: Scope, component: str, port: int) -> Manifest:
+    operator = {names.LABEL_NAME: names.PART_OF, names.LABEL_COMPONENT: names.COMPONENT_OPERATOR}
+    return {
+        "podSelector": {"matchLabels": {names.LABEL_COMPONENT: component, names.LABEL_TENANT_UID: scope.tenant.uid}},
+        "ingress": [
+            {
+                "from": [
+                    namespace_peer(scope.config.platform_namespace) | {"podSelector": {"matchLabels": operator}},
+                ],
+                "ports": [{"port": port, "protocol": "TCP"}],
+            }
+        ],
+    }
 
 
 def build_ingress(scope: Scope, namespace: str, rules: Iterable[Manifest]) -> Manifest:

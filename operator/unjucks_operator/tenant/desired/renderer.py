@@ -1,9 +1,11 @@
-"""The tenant's renderers: ServiceAccount, certificate Secret, Deployment, and the pod of an isolated job.
+"""The tenant's pods, renderers and courier: ServiceAccount, certificate Secret, Deployment, and the pod of an isolated job.
 
-One pod specification for both, so that they cannot drift apart. Pure; called by ``tenant.plan`` and, for the isolated pod, by
-the wiring that runs jobs. Tenants choose no field of it.
+One pod specification for all, so that they cannot drift apart; a ``Component`` says what differs. Pure; called by ``tenant.plan``,
+``tenant.courier`` and, for the isolated pod, by the wiring that runs jobs. Tenants choose no field of it.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from unjucks_api import names
@@ -15,37 +17,68 @@ _SCRATCH = "/tmp"  # noqa: S108  an emptyDir of the pod's own
 HEALTH_PORT = 8080
 
 
-def build_service_account(scope: Scope) -> Manifest:
-    """An account without a token: a renderer talks to no API server."""
+@dataclass(frozen=True, slots=True)
+class Component:
+    """What differs between renderers and couriers. ``name`` is that of all its objects, ``label`` that of its component."""
+
+    name: str
+    label: str
+    port: int
+    pods: Callable[[Scope], Any]
+    """Image, policy of fetching it, requests and limits, from the configuration."""
+    arguments: Callable[[Scope], Sequence[str]]
+
+
+RENDERER = Component(
+    names.RENDERER,
+    names.COMPONENT_RENDERER,
+    names.RENDERER_PORT,
+    lambda scope: scope.config.renderer,
+    lambda scope: ("--max-tasks", str(scope.config.renderer.jobs_per_replica)),
+)
+COURIER = Component(
+    names.COURIER,
+    names.COMPONENT_COURIER,
+    names.COURIER_PORT,
+    lambda scope: scope.config.courier,
+    lambda scope: (
+        *("--max-tasks", str(scope.config.courier.tasks)),
+        *("--task-memory", str(scope.config.courier.memory_bytes)),
+    ),
+)
+
+
+def build_service_account(scope: Scope, component: Component = RENDERER) -> Manifest:
+    """An account without a token: these pods talk to no API server."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": scope.metadata(names.RENDERER, scope.home, names.COMPONENT_RENDERER),
+        "metadata": scope.metadata(component.name, scope.home, component.label),
         "automountServiceAccountToken": False,
     }
 
 
-def build_certificate_secret(scope: Scope) -> Manifest:
-    """The Secret of the renderers' certificate, without its data, which is made where the certificate authority is."""
+def build_certificate_secret(scope: Scope, component: Component = RENDERER) -> Manifest:
+    """The Secret of the pods' certificate, without its data, which is made where the certificate authority is."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
-        "metadata": scope.metadata(names.RENDERER, scope.home, names.COMPONENT_RENDERER),
+        "metadata": scope.metadata(component.name, scope.home, component.label),
     }
 
 
-def build_deployment(scope: Scope, replicas: int) -> Manifest:
-    """The warm pool. A rollout replaces pods one by one; running tasks end within the grace period."""
+def build_deployment(scope: Scope, replicas: int, component: Component = RENDERER) -> Manifest:
+    """The pool. A rollout replaces pods one by one; running tasks end within the grace period."""
     selector = {
-        names.LABEL_COMPONENT: names.COMPONENT_RENDERER,
+        names.LABEL_COMPONENT: component.label,
         names.LABEL_TENANT_UID: scope.tenant.uid,
         names.LABEL_JOB: "",
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": scope.metadata(names.RENDERER, scope.home, names.COMPONENT_RENDERER),
+        "metadata": scope.metadata(component.name, scope.home, component.label),
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 1,
@@ -53,8 +86,8 @@ def build_deployment(scope: Scope, replicas: int) -> Manifest:
             "selector": {"matchLabels": selector},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
-                "metadata": {"labels": scope.labels(names.COMPONENT_RENDERER) | selector},
-                "spec": _pod_spec(scope, []),
+                "metadata": {"labels": scope.labels(component.label) | selector},
+                "spec": _pod_spec(scope, component),
             },
         },
     }
@@ -69,7 +102,7 @@ def build_isolated_pod(
     if scope.home == job_namespace:  # an owner in another namespace would be none
         owner = {"apiVersion": names.API_VERSION, "kind": "GenerationJob", "name": job_name, "uid": job_uid}
         metadata["ownerReferences"] = [owner]
-    spec = _pod_spec(scope, ["--once"])
+    spec = _pod_spec(scope, RENDERER, "--once")
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -78,8 +111,8 @@ def build_isolated_pod(
     }
 
 
-def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
-    renderer, pods = scope.config.renderer, scope.tier.renderer_pods
+def _pod_spec(scope: Scope, component: Component, *arguments: str) -> dict[str, Any]:
+    settings, pods = component.pods(scope), scope.tier.renderer_pods
     selector = dict(pods.node_selector)
     if scope.tenant.spec.region and scope.config.regions.node_label:
         selector[scope.config.regions.node_label] = scope.tenant.spec.region
@@ -91,7 +124,7 @@ def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
     }
     probe = {"httpGet": {"path": "/readyz", "port": HEALTH_PORT, "scheme": "HTTP"}}
     return {key: value for key, value in placement.items() if value} | {
-        "serviceAccountName": names.RENDERER,
+        "serviceAccountName": component.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 30,
@@ -104,17 +137,17 @@ def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
         },
         "containers": [
             {
-                "name": "renderer",
-                "image": renderer.image,
-                "imagePullPolicy": renderer.image_pull_policy,
+                "name": component.label,
+                "image": settings.image,
+                "imagePullPolicy": settings.image_pull_policy,
                 "args": [
                     *arguments,
                     *("--certificates", _CERTIFICATES),
                     *("--tenant-uid", scope.tenant.uid),
-                    *("--max-tasks", str(renderer.jobs_per_replica)),
+                    *component.arguments(scope),
                 ],
                 "ports": [
-                    {"name": "https", "containerPort": names.RENDERER_PORT, "protocol": "TCP"},
+                    {"name": "https", "containerPort": component.port, "protocol": "TCP"},
                     {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
                 ],
                 "readinessProbe": probe | {"periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
@@ -127,7 +160,7 @@ def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
                     "timeoutSeconds": 5,
                     "failureThreshold": 3,
                 },
-                "resources": {"requests": dict(renderer.requests), "limits": dict(renderer.limits)},
+                "resources": {"requests": dict(settings.requests), "limits": dict(settings.limits)},
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
@@ -140,7 +173,7 @@ def _pod_spec(scope: Scope, arguments: list[str]) -> dict[str, Any]:
             }
         ],
         "volumes": [
-            {"name": "certificates", "secret": {"secretName": names.RENDERER, "defaultMode": 0o440}},
+            {"name": "certificates", "secret": {"secretName": component.name, "defaultMode": 0o440}},
             {"name": "scratch", "emptyDir": {"sizeLimit": "64Mi"}},
         ],
     }
