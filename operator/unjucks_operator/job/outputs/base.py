@@ -27,6 +27,8 @@ class Found:
     run_key: str = ""
     manifest_digest: str = ""
     engine: str = ""
+    last: str = ""
+    """Digest of the stored tree of what the templates gave in that run, as its manifest says."""
     files: tuple[File, ...] = ()
     """The files that its manifest lists and that are there, with the bytes that they have now."""
     manifest: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +55,8 @@ class Result:
     tree: str
     engine: str
     files: Sequence[File]
+    last: str = ""
+    """For the manifest: digest of the stored tree of what the templates gave."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ LEAVES = frozenset({"skipped", "removed"})
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One generated file, checked. ``action`` says what it means for the output: created, updated, unchanged, skipped, removed."""
+    """One generated file, checked. ``action`` says what it means for the output: created, updated, unchanged, skipped, removed,
+    or conflicted (both sides between marks). ``why``: a few words about it.
+    """
 
     path: str
     content: bytes
@@ -23,6 +25,7 @@ class File:
     action: str
     template: str = ""
     sensitive: bool = False
+    why: str = ""
 
 
 def written_files(files: Sequence[File]) -> list[File]:
@@ -38,10 +41,12 @@ def build_manifest(
     tree: str,
     engine: str,
     keys: Mapping[str, str] | None = None,
+    last: str = "",
 ) -> bytes:
     """``manifest.json``: equal files give equal bytes, whenever and wherever they were made.
 
-    ``keys``: where a path is found, when the output cannot hold it under its own name.
+    ``keys``: where a path is found, when the output cannot hold it under its own name. ``last``: digest of the stored tree of what
+    the templates gave, which the next update is merged with.
     """
     return orjson.dumps(
         {
@@ -50,6 +55,7 @@ def build_manifest(
             "action": action,
             "templates": tree,
             "engine": engine,
+            **({"last": last} if last else {}),
             "files": [
                 {
                     "path": file.path,
@@ -80,6 +86,7 @@ class Listed:
     digests: Mapping[str, str] = field(default_factory=dict)
     """Path to the sha256 that was written."""
     engine: str = ""
+    last: str = ""
 
 
 def read_manifest(manifest: bytes, contents: Mapping[str, bytes]) -> Listed:
@@ -95,6 +102,6 @@ def read_manifest(manifest: bytes, contents: Mapping[str, bytes]) -> Listed:
                 mode, sensitive = int(it["mode"], 8), bool(it.get("sensitive"))
                 files.append(File(path, content, mode, digest, "unchanged", sensitive=sensitive))
         digests = {path: str(it["sha256"]) for path, it in listed.items()}
-        return Listed(tuple(files), digests, str(told.get("engine", "")))
+        return Listed(tuple(files), digests, str(told.get("engine", "")), str(told.get("last", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
         return Listed()

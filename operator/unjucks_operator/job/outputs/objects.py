@@ -77,6 +77,7 @@ class ObjectOutput:
             tree=result.tree,
             engine=result.engine,
             keys=path_keys([file.path for file in files]),
+            last=result.last,
         )
         wanted = build_output(
             self.target,
@@ -201,6 +202,7 @@ def _read(found: Manifest) -> Found:
         run_key=annotations.get(names.ANNOTATION_RUN_KEY, ""),
         manifest_digest=annotations.get(names.ANNOTATION_MANIFEST_DIGEST, ""),
         engine=listed.engine,
+        last=listed.last,
         files=listed.files,
         manifest=listed.digests,
         raw=found,
