@@ -211,7 +211,9 @@ class Generator(Statements, Expressions):
             return
         variable, keys = self.fields.pop(value)
         if keys:
-            code = f"{variable} = {value} if type({value}) is dict else fields(rt, {value}, {self.constant(tuple(keys))})"
+            code = (
+                f"{variable} = {value} if type({value}) is dict else fields(rt, {value}, {self.constant(tuple(keys))})"
+            )
             self.code.insert(mark, " " * self.depth + code)
             self.lines.insert(mark, self.lines[mark] if mark < len(self.lines) else self.pos)
 

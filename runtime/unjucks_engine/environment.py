@@ -27,7 +27,18 @@ from unjucks_engine.profiles import profile_filters, profile_globals
 from unjucks_engine.runtime import Context, Frame, Render, Template, lookup
 from unjucks_engine.statements import Parser, parse
 from unjucks_engine.values import (
-    NOT_GIVEN, Importer, Kwargs, Macro, NeedCopy, Safe, U, joined, ordered, plain, units, well_formed,
+    NOT_GIVEN,
+    Importer,
+    Kwargs,
+    Macro,
+    NeedCopy,
+    Safe,
+    U,
+    joined,
+    ordered,
+    plain,
+    units,
+    well_formed,
 )  # fmt: skip
 
 if TYPE_CHECKING:

@@ -89,12 +89,25 @@ class Survey:
         count, use, names = 1, 0, _NOTHING
         for item in node.items:
             kind = type(item)
-            if kind is nodes.Symbol:
+            # Most nodes are a text or one simple output: those are looked at here.
+            if kind is nodes.Output and len(item.items) == 1:
+                item = item.items[0]
+                kind = type(item)
+                count += 1
+                while kind is nodes.Filter and len(item.args.items) == 1:
+                    item = item.args.items[0]
+                    kind = type(item)
+                    count += 3
+            if kind is nodes.Data or kind is nodes.Literal:
+                count += 1
+            elif kind is nodes.LookupVal and type(item.target) is nodes.Symbol and type(item.val) is nodes.Literal:
+                count += 2
+                if item.target.value == "loop":
+                    use |= COUNTER if item.val.value in LOOP_FIELDS else WHOLE
+            elif kind is nodes.Symbol:
                 count += 1
                 if item.value == "loop":
                     use |= WHOLE
-            elif kind is nodes.Data or kind is nodes.Literal:
-                count += 1
             else:
                 more, used, named = self._walk(item, part)
                 count += more

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SPACE = r"[ \n\t\r\u00a0]*+"
 _NAME = r"[A-Za-z_$][A-Za-z0-9_$]*+"
+_KEYS = rf"(?:\.{_NAME}|\[[0-9]++\])*+"
 _CONSTANT = r"""(?:"[^"\\]*+"|'[^'\\]*+'|[0-9]++)"""
 _ARGUMENTS = rf"\({_SPACE}{_CONSTANT}{_SPACE}(?:,{_SPACE}{_CONSTANT}{_SPACE})*+\){_SPACE}"
 _FILTER = rf"\|{_SPACE}{_NAME}{_SPACE}(?:{_ARGUMENTS})?+"
@@ -26,13 +27,15 @@ _FILTER = rf"\|{_SPACE}{_NAME}{_SPACE}(?:{_ARGUMENTS})?+"
 #: Text and the tag behind it: a whole output, the first word of a block, or only the mark.
 _PIECE = re.compile(
     r"([^{#]*+(?:(?:\{(?![{%#])|#(?!\}))[^{#]*+)*+)"
-    rf"(?:\{{\{{(?:(-?){_SPACE}({_NAME})((?:\.{_NAME})*+){_SPACE}((?:{_FILTER})*+)(-?)\}}\}}|(-?))"
+    rf"(?:\{{\{{(?:(-?){_SPACE}({_NAME})({_KEYS}){_SPACE}((?:{_FILTER})*+)(-?)\}}\}}|(-?))"
     rf"|\{{%(-?)(?:{_SPACE}([A-Za-z]++)(?=[ \n\t\r\u00a0]|-?%\}}))?)?"
 ).match
 _ONE_FILTER = re.compile(rf"\|{_SPACE}({_NAME}){_SPACE}({_ARGUMENTS})?")
 _ONE_CONSTANT = re.compile(_CONSTANT)
 _END = re.compile(rf"{_SPACE}(-?+%\}})").match
-_PATH = re.compile(rf"{_SPACE}({_NAME})((?:\.{_NAME})*+){_SPACE}(?=[,)\]:]|-?[%}}]\}})").match
+_ONE_KEY = re.compile(rf"\.({_NAME})|\[([0-9]++)\]")
+_ASSIGNED = re.compile(rf"{_SPACE}({_NAME}){_SPACE}=(?!=)").match
+_PATH = re.compile(rf"{_SPACE}(?:(not)[ \n\t\r\u00a0]++)?({_NAME})({_KEYS}){_SPACE}(?=[,)\]:]|-?[%}}]\}})").match
 _TARGETS = re.compile(
     rf"{_SPACE}({_NAME}){_SPACE}(?:,{_SPACE}({_NAME}){_SPACE})?(?<=[ \n\t\r\u00a0])in(?=[ \n\t\r\u00a0])"
 ).match
@@ -59,19 +62,30 @@ class Shortcuts:
         def fail(self, message: str, pos: int | None = None, prefix: str = "") -> Any: ...
 
     def _path(self, pos: int, name: str, keys: str) -> Any:
-        """``name.key.key`` at ``pos``; None where that is something else."""
+        """``name.key[0]`` at ``pos``; None where that is something else."""
         if name in _NO_PATHS:
             return None
         node: Any = nodes.Symbol(pos, name)
         count = 2
         if keys:
             pos += len(name)
-            for key in keys[1:].split("."):
-                if key in _CONSTANTS:
-                    return None
-                node = nodes.LookupVal(pos, node, nodes.Literal(pos + 1, key))
-                pos += len(key) + 1
-                count += 1
+            if "[" in keys:
+                for found in _ONE_KEY.finditer(keys):
+                    key, index = found.groups()
+                    if key in _CONSTANTS:
+                        return None
+                    at = pos + found.start()
+                    node = nodes.LookupVal(
+                        at, node, nodes.Literal(at + 1, key if index is None else parse_decimal(index))
+                    )
+                    count += 1 if index is None else 4
+            else:
+                for key in keys[1:].split("."):
+                    if key in _CONSTANTS:
+                        return None
+                    node = nodes.LookupVal(pos, node, nodes.Literal(pos + 1, key))
+                    pos += len(key) + 1
+                    count += 1
         if self._nodes_left < count or self._depth + count > self.limits.nesting:
             return None
         self._nodes_left -= count
@@ -101,15 +115,39 @@ class Shortcuts:
         return node
 
     def shortcut_expression(self) -> Any:
-        """A name or path in front of the end of an expression; None (and nothing taken) for anything else."""
+        """A name or path, with ``not`` or without, in front of the end of an expression; None (and nothing taken) for anything
+        else."""
         lexer = self.lexer
         found = _PATH(lexer.source, lexer.pos)
         if found is None:
             return None
-        node = self._path(found.start(1), found[1], found[2])
+        invert, name, keys = found.groups()
+        if invert is None:
+            node = self._path(found.start(2), name, keys)
+        else:
+            if self._nodes_left < 1:
+                return None
+            self._nodes_left -= 1
+            self._depth += 1
+            node = self._path(found.start(2), name, keys)
+            self._depth -= 1
+            if node is None:
+                self._nodes_left += 1
+                return None
+            node = nodes.Unary(found.start(1), "not", node)
         if node is not None:
             lexer.pos = found.end()
         return node
+
+    def shortcut_assigned(self) -> Any:
+        """The one name of a ``set``, the sign included; None (and nothing taken) for anything else."""
+        lexer = self.lexer
+        found = _ASSIGNED(lexer.source, lexer.pos)
+        if found is None or found[1] in _CONSTANTS or self._nodes_left < 1:
+            return None
+        lexer.pos = found.end()
+        self._nodes_left -= 1
+        return nodes.Symbol(found.start(1), found[1])
 
     def shortcut_targets(self) -> Any:
         """The names of a loop, ``in`` included; None (and nothing taken) for anything else."""

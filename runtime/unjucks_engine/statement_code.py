@@ -158,7 +158,11 @@ class Statements:
             if callee is None:
                 return ""
             found, general = callee, f"rt.call_named({callee}, {self.call_name(node)!r}, "
-        elif type(target) is nodes.LookupVal and type(target.target) is nodes.Symbol and type(target.val) is nodes.Literal:
+        elif (
+            type(target) is nodes.LookupVal
+            and type(target.target) is nodes.Symbol
+            and type(target.val) is nodes.Literal
+        ):
             owner, key = self.compile_time(target.target.value), target.val.value
             if owner not in self.exports or type(key) is not str:
                 return ""

@@ -324,6 +324,12 @@ class Parser(ExpressionParser):
         return nodes.Include(pos, template, missing)
 
     def _set(self, name: str, pos: int) -> Any:
+        if self._peeked is None and self._usual and self.lexer.in_code:
+            target = self.shortcut_assigned()
+            if target is not None:
+                value = self.expression()
+                self._block_end(name)
+                return nodes.Set(pos, [target], value, None)
         targets = []
         while True:
             targets.append(self.primary())
