@@ -48,6 +48,9 @@ class ConditionType(StrEnum):
     RENDERED = "Rendered"
     PUBLISHED = "Published"
     SENSITIVE_DATA_FOUND = "SensitiveDataFound"
+    DRIFTED = "Drifted"
+    TEMPLATE_OUTDATED = "TemplateOutdated"
+    TEMPLATE_DEPRECATED = "TemplateDeprecated"
     COMPLETE = "Complete"
     FAILED = "Failed"
 
@@ -65,6 +68,9 @@ ABNORMAL_WHEN_TRUE = frozenset(
         ConditionType.TEMPLATES_INVALID,
         ConditionType.FETCH_FAILED,
         ConditionType.SENSITIVE_DATA_FOUND,
+        ConditionType.DRIFTED,
+        ConditionType.TEMPLATE_OUTDATED,
+        ConditionType.TEMPLATE_DEPRECATED,
         ConditionType.FAILED,
     }
 )

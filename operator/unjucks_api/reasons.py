@@ -98,5 +98,9 @@ class Reason(StrEnum):
     RETRY_LIMIT_REACHED = "RetryLimitReached"
     RENDERER_LOST = "RendererLost"
     MANIFEST_MISMATCH = "ManifestMismatch"
+    MERGE_CONFLICT = "MergeConflict"  # files were changed where the templates change them too
+    DRIFT_DETECTED = "DriftDetected"  # the output is not what the templates give, or not what was written
+    TEMPLATE_OUTDATED = "TemplateOutdated"  # the registry serves a newer version of what ran
+    TEMPLATE_DEPRECATED = "TemplateDeprecated"
     PUBLISH_FAILED = "PublishFailed"
     PROTECTED_BRANCH = "ProtectedBranch"  # the Git server refuses the push to this branch
