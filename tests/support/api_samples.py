@@ -59,6 +59,11 @@ def output(name: str) -> Body:
     return job(output={"configMap": {"name": name}})
 
 
+def git_output(**fields: object) -> Body:
+    """A job's spec with that branch as its output."""
+    return job(output={"git": {"url": "https://git.example/acme/orders.git", "secretRef": {"name": "push"}, **fields}})
+
+
 def source(**fields: object) -> Body:
     """A job's spec with variables from one object."""
     return job(variablesFrom=[{"kind": "Secret", "name": "db", **fields}])
@@ -384,7 +389,7 @@ CEL_PAIRS: Final = (
         output("orders"),
         job(output={}),
         "spec.output",
-        "set exactly one output: configMap or secret",
+        "set exactly one output: configMap, secret, git, oci or bucket",
     ),
     Pair(
         "job-output-both",
@@ -392,7 +397,7 @@ CEL_PAIRS: Final = (
         output("orders"),
         job(output={"configMap": {"name": "a"}, "secret": {"name": "b"}}),
         "spec.output",
-        "set exactly one output: configMap or secret",
+        "set exactly one output: configMap, secret, git, oci or bucket",
     ),
     Pair(
         "job-output-ours",
@@ -400,6 +405,30 @@ CEL_PAIRS: Final = (
         output("my-unjucks-renderer"),
         output("unjucks-renderer"),
         "spec.output.configMap.name",
+        "names that start with unjucks- belong to the platform; choose another",
+    ),
+    Pair(
+        "job-git-folder",
+        "GenerationJob",
+        git_output(path="services/orders"),
+        git_output(path="services/.git"),
+        "spec.output.git.path",
+        ".git and .unjucks are no folders for generated files",
+    ),
+    Pair(
+        "job-git-branch",
+        "GenerationJob",
+        git_output(branch="unjucks/orders-1.0"),
+        git_output(branch="unjucks/orders..1"),
+        "spec.output.git.branch",
+        "a branch has no two dots in a row, and ends neither with a dot nor with .lock",
+    ),
+    Pair(
+        "job-git-secret-ours",
+        "GenerationJob",
+        git_output(secretRef={"name": "push"}),
+        git_output(secretRef={"name": "unjucks-renderer"}),
+        "spec.output.git.secretRef.name",
         "names that start with unjucks- belong to the platform; choose another",
     ),
     Pair(

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from unjucks_api import names
 from unjucks_api.markers import Cel, Free, ListAtomic, ListMap, Switch
 from unjucks_api.v1alpha1.common import (
     AGE_COLUMN,
@@ -26,6 +25,7 @@ from unjucks_api.v1alpha1.common import (
     Suspend,
     duration_seconds,
 )
+from unjucks_api.v1alpha1.generation_job_output import NotOurs, Output, Provenance
 from unjucks_api.v1alpha1.generation_job_run import (
     DriftDetection,
     Matrix,
@@ -44,7 +44,6 @@ MAX_TIMEOUT = 3600
 DEFAULT_TIMEOUT = 120
 MAX_TTL = 8760 * 3600
 DEFAULT_VALUES_KEY = "values.yaml"
-OWN_PREFIX = f"{names.PART_OF}-"
 _NAME_IN_TREE = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 
 Timeout = Annotated[
@@ -65,19 +64,6 @@ Lifetime = Annotated[
         check=lambda text: duration_seconds(text) <= MAX_TTL,
     ),
 ]
-NotOurs = Cel(
-    f"!self.startsWith('{OWN_PREFIX}')",
-    f"names that start with {OWN_PREFIX} belong to the platform; choose another",
-    reason="FieldValueForbidden",
-    check=lambda name: not name.startswith(OWN_PREFIX),
-)
-
-
-class SensitiveFiles(StrEnum):
-    """What becomes of files that values from a Secret went into, where others can read them."""
-
-    REFUSE = "Refuse"
-    ALLOW = "Allow"
 
 
 class VariablesKind(StrEnum):
@@ -139,65 +125,6 @@ class VariablesSource(Ruled):
             default=False,
             description="Whether the job runs without it when the object or the key does not exist. Absent: false.",
         )
-    )
-
-
-class ConfigMapOutput(Model):
-    """A ConfigMap that gets the files."""
-
-    name: Annotated[
-        DnsSubdomain,
-        NotOurs,
-        Cel(
-            "self != 'kube-root-ca.crt'",
-            "kube-root-ca.crt belongs to Kubernetes; choose another name",
-            reason="FieldValueForbidden",
-            check=lambda name: name != "kube-root-ca.crt",
-        ),
-    ] = Field(
-        description="Name of the ConfigMap. It is created in the job's namespace; one that another owner made is never overwritten."
-    )
-    immutable: Annotated[bool, Switch("the word and type of the ConfigMap's own field")] = Field(
-        default=False,
-        description="Whether the ConfigMap is made immutable. A later run with other files then fails. Absent: false.",
-    )
-    sensitive_files: SensitiveFiles | None = Field(
-        default=None,
-        description="What becomes of files that values from a Secret went into: Refuse (the job fails) or Allow "
-        "(whoever may read ConfigMaps of the namespace can read them). Absent: Refuse.",
-    )
-
-
-class SecretOutput(Model):
-    """A Secret that gets the files."""
-
-    name: Annotated[DnsSubdomain, NotOurs] = Field(
-        description="Name of the Secret. It is created in the job's namespace, with type Opaque; one that another owner made is "
-        "never overwritten."
-    )
-
-
-class Output(Ruled):
-    """Where the files go."""
-
-    rules: ClassVar[tuple[Cel, ...]] = (
-        Cel(
-            "has(self.configMap) != has(self.secret)",
-            "set exactly one output: configMap or secret",
-            reason="FieldValueRequired",
-            check=lambda output: (output.config_map is None) != (output.secret is None),
-        ),
-    )
-
-    config_map: ConfigMapOutput | None = Field(
-        default=None,
-        description="Output: a ConfigMap with one key for each file; the key is the path with __ for /. At most 1 MiB. "
-        "Exactly one output is set.",
-    )
-    secret: SecretOutput | None = Field(
-        default=None,
-        description="Output: a Secret, laid out as the ConfigMap is; for files that hold secrets. At most 1 MiB. "
-        "Exactly one output is set.",
     )
 
 
@@ -280,6 +207,9 @@ class GenerationJobSpec(Ruled):
         "holds nothing but this job's files: Remove.",
     )
     output: Output | None = Field(default=None, description="Where the files go. Needed unless dryRun is true.")
+    provenance: Provenance = Field(
+        default=Provenance(), description="The statement of where the files come from, beside the manifest."
+    )
     execution: Execution | None = Field(
         default=None,
         description="Where the templates run: Pooled (a warm renderer of the tenant, in a fresh process) or Isolated (a fresh "

@@ -20,6 +20,7 @@ from unjucks_api.v1alpha1.common import (
     Time,
     Word,
 )
+from unjucks_api.v1alpha1.generation_job_output import OutputStatus, ProvenanceStatus
 from unjucks_api.v1alpha1.generation_job_run import DiffStatus, DriftStatus, MatrixRunStatus
 
 MAX_FILES_SHOWN = 100
@@ -80,17 +81,6 @@ class FindingStatus(Model):
     line: Count | None = Field(default=None, description="Line, from 1.")
     column: Count | None = Field(default=None, description="Column in bytes, from 1.")
     detector: Word = Field(default="", description="Kind of data, for example payment-card or github-token.")
-
-
-class OutputStatus(Model):
-    """Where the files are."""
-
-    kind: Word = Field(default="", description="Kind of the output: ConfigMap or Secret.")
-    name: Line = Field(default="", description="Name of the output.")
-    digest: Digest | None = Field(default=None, description="Digest over paths, modes and bytes of all files.")
-    last: Digest | None = Field(
-        default=None, description="Digest of what the templates gave in the last run: what the next Update merges with."
-    )
 
 
 class JobUsage(Model):
@@ -162,6 +152,9 @@ class GenerationJobStatus(Model):
     )
     findings_total: Count | None = Field(default=None, description="Places with sensitive data, also those not shown.")
     output: OutputStatus | None = Field(default=None, description="Where the files are.")
+    provenance: ProvenanceStatus | None = Field(
+        default=None, description="The statement of where the files come from; it lies beside the manifest."
+    )
     diff: DiffStatus | None = Field(default=None, description="What a dry run or a check would change.")
     drift: DriftStatus | None = Field(default=None, description="How the output compares with what the last run wrote.")
     matrix: Annotated[tuple[MatrixRunStatus, ...], Field(max_length=MAX_MATRIX_SHOWN), ListAtomic()] = Field(

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unjucks_api.reasons import Reason
-from unjucks_api.v1alpha1.generation_job import GenerationJob, SensitiveFiles
+from unjucks_api.v1alpha1.generation_job import GenerationJob
+from unjucks_api.v1alpha1.generation_job_output import SensitiveFiles
 from unjucks_operator.errors import Terminal
 from unjucks_operator.job.outputs.files import File
 
