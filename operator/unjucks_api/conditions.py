@@ -43,6 +43,8 @@ class ConditionType(StrEnum):
     ARTIFACT_IN_STORAGE = "ArtifactInStorage"
     TEMPLATES_INVALID = "TemplatesInvalid"
     FETCH_FAILED = "FetchFailed"
+    SOURCE_VERIFIED = "SourceVerified"  # False: a signature or digest is wrong
+    ARTIFACT_OUTDATED = "ArtifactOutdated"  # the source holds something else than what is served
     # GenerationJob
     VALIDATED = "Validated"
     RENDERED = "Rendered"
@@ -67,6 +69,7 @@ ABNORMAL_WHEN_TRUE = frozenset(
         ConditionType.MIGRATING,
         ConditionType.TEMPLATES_INVALID,
         ConditionType.FETCH_FAILED,
+        ConditionType.ARTIFACT_OUTDATED,
         ConditionType.SENSITIVE_DATA_FOUND,
         ConditionType.DRIFTED,
         ConditionType.TEMPLATE_OUTDATED,

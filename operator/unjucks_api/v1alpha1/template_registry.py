@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from unjucks_api import names
+from unjucks_api.durations import duration_seconds
 from unjucks_api.markers import Cel, Free, ListAtomic, ListMap, Switch
 from unjucks_api.v1alpha1.common import (
     AGE_COLUMN,
@@ -35,6 +36,15 @@ from unjucks_api.v1alpha1.common import (
     Word,
 )
 from unjucks_api.v1alpha1.data_policy import Classification
+from unjucks_api.v1alpha1.registry_sources import (
+    BucketObjects,
+    FetchTimeout,
+    FluxReference,
+    GitRepositorySource,
+    HttpArchive,
+    Interval,
+    OciArtifact,
+)
 
 MAX_INLINE_BYTES = 512 * 1024
 MAX_INLINE_FILES = 128
@@ -137,7 +147,13 @@ class Policy(Model):
     )
 
 
-_SOURCES = "[has(self.inline), has(self.configMapRef)].filter(given, given).size()"
+_REMOTE = ("http", "git", "oci", "bucket", "sourceRef")
+_SOURCES = (
+    f"[{', '.join(f'has(self.{name})' for name in ('inline', 'configMapRef', *_REMOTE))}].filter(given, given).size()"
+)
+_IS_REMOTE = " || ".join(f"has(self.{name})" for name in _REMOTE)
+DEFAULT_TIMEOUT = 60
+DEFAULT_HISTORY = 5
 
 
 class TemplateRegistrySpec(Ruled):
@@ -146,8 +162,20 @@ class TemplateRegistrySpec(Ruled):
     rules: ClassVar[tuple[Cel, ...]] = (
         Cel(
             f"{_SOURCES} == 1",
-            "set exactly one source: inline or configMapRef",
-            check=lambda spec: (spec.inline is None) != (spec.config_map_ref is None),
+            "set exactly one source: inline, configMapRef, http, git, oci, bucket or sourceRef",
+            check=lambda spec: sum(source is not None for source in spec.sources) == 1,
+        ),
+        Cel(
+            f"!({_IS_REMOTE}) || has(self.interval)",
+            "interval is needed: how often the source is looked at, for example 10m",
+            reason="FieldValueRequired",
+            field_path=".interval",
+            check=lambda spec: not spec.remote or spec.interval is not None,
+        ),
+        Cel(
+            f"({_IS_REMOTE}) || (!has(self.interval) && !has(self.timeout) && !has(self.ignore))",
+            "interval, timeout and ignore belong to sources that are fetched: http, git, oci, bucket and sourceRef",
+            check=lambda spec: spec.remote or (spec.interval is None and spec.timeout is None and spec.ignore is None),
         ),
     )
 
@@ -158,6 +186,42 @@ class TemplateRegistrySpec(Ruled):
         default=None,
         description="Source: a ConfigMap in the same namespace. Each key is a file, with __ for / in its path; or binaryData has "
         "one archive under the key templates.tgz. Exactly one source is set.",
+    )
+    http: HttpArchive | None = Field(
+        default=None, description="Source: an archive behind a URL. Exactly one source is set."
+    )
+    git: GitRepositorySource | None = Field(
+        default=None, description="Source: a Git repository. Exactly one source is set."
+    )
+    oci: OciArtifact | None = Field(
+        default=None, description="Source: an artifact in an OCI registry. Exactly one source is set."
+    )
+    bucket: BucketObjects | None = Field(
+        default=None, description="Source: objects in an S3-compatible bucket. Exactly one source is set."
+    )
+    source_ref: FluxReference | None = Field(
+        default=None,
+        description="Source: the artifact of a Flux object in the same namespace. Exactly one source is set.",
+    )
+    interval: Interval | None = Field(
+        default=None,
+        description="How often a fetched source is looked at, at least as often as the platform allows; needed for these. A few "
+        "percent are added or taken at random.",
+    )
+    timeout: FetchTimeout | None = Field(
+        default=None, description="How long one fetch may take, within what the platform allows. Absent: 60s."
+    )
+    ignore: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        default=None,
+        description="Files of a fetched source to leave out, as lines of a .gitignore at the source's root. Absent: none.",
+    )
+    pin: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        default=None,
+        description="Digest or revision of status.history that is served instead of what the source holds: a rollback without "
+        "touching the source, which is not looked at meanwhile. Absent: the source's newest.",
+    )
+    revision_history_limit: Annotated[int, Field(ge=1, le=20)] | None = Field(
+        default=None, description="How many versions status.history keeps, the served one included. Absent: 5."
     )
     path: Annotated[
         str,
@@ -180,6 +244,29 @@ class TemplateRegistrySpec(Ruled):
         default=False, description="Stops looking at the source. What was served stays served, and jobs go on."
     )
 
+    @property
+    def sources(self) -> tuple[Model | None, ...]:
+        """All sources that could be set; one is."""
+        return (self.inline, self.config_map_ref, self.http, self.git, self.oci, self.bucket, self.source_ref)
+
+    @property
+    def remote(self) -> bool:
+        """Whether the source is fetched by the courier."""
+        return any(item is not None for item in (self.http, self.git, self.oci, self.bucket, self.source_ref))
+
+    @property
+    def timeout_seconds(self) -> int:
+        """How long one fetch may take."""
+        return DEFAULT_TIMEOUT if self.timeout is None else duration_seconds(self.timeout)
+
+    @property
+    def history_limit(self) -> int:
+        """How many versions are kept."""
+        return DEFAULT_HISTORY if self.revision_history_limit is None else self.revision_history_limit
+
+
+ShortText = Annotated[str, Field(max_length=MAX_DISPLAY)]
+
 
 # --- status --------------------------------------------------------------------------------------------------------------
 class Artifact(Model):
@@ -192,6 +279,21 @@ class Artifact(Model):
     )
     size: Bytes | None = Field(default=None, description="Bytes of all files together.")
     last_update_time: Time | None = Field(default=None, description="When this version was stored.")
+    metadata: Annotated[dict[str, ShortText], Field(max_length=16)] = Field(
+        default={}, description="What the source tells of this version, for example who signed it."
+    )
+
+
+class Version(Model):
+    """A version that was served."""
+
+    revision: Line = Field(default="", description="Short name of the version, for people; spec.pin may name it.")
+    digest: Digest | None = Field(default=None, description="Digest over all files; spec.pin may name it.")
+    last_update_time: Time | None = Field(default=None, description="When this version was first stored.")
+    state: Word = Field(
+        default="",
+        description="Current: it is served. Pinned: it is served because spec.pin says so. Available: it can be pinned.",
+    )
 
 
 class ProblemModel(Model):
@@ -205,7 +307,6 @@ class ProblemModel(Model):
 
 
 ProblemList = Annotated[tuple[ProblemModel, ...], Field(max_length=MAX_PROBLEMS), ListAtomic()]
-ShortText = Annotated[str, Field(max_length=MAX_DISPLAY)]
 
 
 class CatalogVariable(Model):
@@ -259,6 +360,13 @@ class TemplateRegistryStatus(Model):
     )
     source_version: Line = Field(default="", description="Fingerprint of the source that was last looked at.")
     artifact: Artifact | None = Field(default=None, description="Version of the template set that is served.")
+    observed_revision: Line = Field(
+        default="",
+        description="Revision that the source had when it was last read; it is served unless it was refused.",
+    )
+    history: Annotated[tuple[Version, ...], Field(max_length=21), ListAtomic()] = Field(
+        default=(), description="Versions that were served, newest first, and can be pinned."
+    )
     generators: Count | None = Field(default=None, description="Generators that can be used.")
     actions: Count | None = Field(default=None, description="Actions that can be used.")
     invalid_actions: Count | None = Field(default=None, description="Actions that cannot be used because of errors.")
