@@ -185,7 +185,13 @@ class Kubernetes:
     async def seen(self, live: Manifest) -> Child:
         """Wait until the informer knows this version (or a newer one); the child."""
         version = int(live["metadata"]["resourceVersion"])
-        await until(lambda: self.child(live).resource_version >= version, f"version {version} in the store")
+        store, place = self.stores[resource_of(live)], live["metadata"]
+
+        def known() -> bool:
+            child = store.get(place.get("namespace"), place["name"])
+            return child is not None and child.resource_version >= version
+
+        await until(known, f"version {version} in the store")
         return self.child(live)
 
 

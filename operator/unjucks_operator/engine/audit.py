@@ -13,6 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import aclosing
 
 from unjucks_operator.engine.clock import Clock
 from unjucks_operator.engine.queue import Backoff
@@ -23,7 +24,7 @@ from unjucks_operator.kube.resources import Resource
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0
-"""Seconds without progress after which objects that a list has and events did not bring are fetched one by one."""
+"""Seconds without progress after which objects that a list has and events did not bring are fetched."""
 _PAUSE = 1.0
 """Seconds between two audits at least: watches that are cut again and again must not become a storm of lists."""
 
@@ -100,14 +101,17 @@ class Audit:
             self._went_back()
         for key in store.drop_ghosts(versions, int(list_version)):
             self._report(key, "ghost", "was deleted while nobody looked")
-        for key in await self._lacking(versions):
-            what = store.lacks(key, versions[key])
-            if what is None:
-                continue
-            body = await self._api.get(resource, key[1], key[0] or None)
-            # None: deleted since the list; its event is on the way.
-            if body is not None and store.put(body):
-                self._report(key, what, f"was {what} in memory")
+        lacking = set(await self._lacking(versions))
+        if not lacking:
+            return
+        # Page by page, and of each only what is lacking. It hardly ever happens, so it is not worth a right to read single objects.
+        async with aclosing(self._api.list_pages(resource)) as pages:
+            async for page, _ in pages:
+                for body in page:
+                    key = key_of(body)
+                    what = store.lacks(key, versions[key]) if key in lacking else None
+                    if what is not None and store.put(body):
+                        self._report(key, what, f"was {what} in memory")
 
     async def _lacking(self, versions: dict[ObjectKey, int]) -> list[ObjectKey]:
         """What the list has and events have not brought, once they bring no more of it."""

@@ -8,7 +8,8 @@ and no live value is ever compared with a desired one. So neither defaults nor n
 POST leaves our fields under operation Update. As long as the manifest's shape stays, a strategic merge patch under the same
 identity changes values in one request and writes nothing when all is well (the case after a restart). When the shape changes, the
 entry is promoted to Apply first, so that what the plan dropped goes. For kinds where an added field weakens isolation, the answer
-of each write is compared with what was asked for; extras are replaced once with PUT, and what survives that is a server's default.
+of each write is compared with what was asked for; extras are taken out once, and what survives that is a server's default. What
+differs where the server lets nobody change it (somebody made it anew, with our labels) is deleted and created.
 
 Must not decide what should exist. Called by the executors of plans; ``wrap`` stands between informers and the work queue.
 """
@@ -22,13 +23,14 @@ from typing import Any, Final
 
 from unjucks_api.names import LABEL_MANAGED_BY, LABEL_TENANT_UID, MANAGED_BY, shape_annotation
 from unjucks_api.reasons import Reason
-from unjucks_operator.errors import Conflict, InvalidSpec, OwnershipConflict, Waiting
+from unjucks_operator.errors import Conflict, InvalidSpec, NotPermitted, OwnershipConflict, Waiting
 from unjucks_operator.kube import fieldsets
 from unjucks_operator.kube.api import KubeApi, Manifest, NotFound, PatchType
 from unjucks_operator.kube.child import Child, Key, to_child
 from unjucks_operator.kube.resources import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
+    DEPLOYMENT,
     LIMIT_RANGE,
     NAMESPACE,
     NETWORK_POLICY,
@@ -40,7 +42,7 @@ from unjucks_operator.kube.resources import (
 from unjucks_operator.kube.store import ChildStore
 
 EXACT: Final = frozenset(
-    {NETWORK_POLICY, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, LIMIT_RANGE, RESOURCE_QUOTA}
+    {NETWORK_POLICY, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, LIMIT_RANGE, RESOURCE_QUOTA, DEPLOYMENT}
 )
 """Kinds in which a field that somebody adds would weaken isolation: the object has to be what we planned and nothing more."""
 
@@ -58,7 +60,7 @@ class Outcome(StrEnum):
     CREATED = "created"
     APPLIED = "applied"
     REPLACED = "replaced"
-    """Applied, and then replaced as a whole because somebody had added something."""
+    """Applied, and then what somebody had added was taken out; or deleted and made again, where it could not be changed."""
     UNCHANGED = "unchanged"
     """Sent, and the server found nothing to change (the first time after a restart)."""
     SKIPPED = "skipped"
@@ -162,7 +164,7 @@ class ChildWriter:
         def handler(resource: Resource, old: Child | None, new: Child | None) -> None:
             if new is None:
                 if old is not None:
-                    self._forget((resource, old.key), old.uid)
+                    self._forget(old)
             elif self.is_own_echo(resource, old, new):
                 return
             elif (flight := self._flights.get((resource, new.key))) is not None and not new.deleting:
@@ -201,6 +203,7 @@ class ChildWriter:
         known = store.get(task.namespace, task.name) if store is not None else None
         if known is None and (store is None or task.adopt is not None):
             known = await self._look(task)
+        made = Outcome.CREATED
         for _ in range(_ROUNDS):
             if known is None:
                 try:
@@ -214,17 +217,19 @@ class ChildWriter:
                         raise
                     continue
                 if created is not None:
-                    return await self._finish(task, flight, created, Outcome.CREATED)
+                    return await self._finish(task, flight, created, made)
                 known = await self._look(task)
                 continue
             self._require_ours(task, known)
             try:
                 return await self._update(task, flight, known)
-            except (Conflict, InvalidSpec) as error:
+            except (Conflict, InvalidSpec, NotPermitted) as error:
                 # Perhaps the object is another one by now (the UID did not fit), perhaps somebody wrote at the same time.
                 current = await self._look(task)
-                if isinstance(error, InvalidSpec) and current is not None and current.uid == known.uid:
-                    raise
+                if not isinstance(error, Conflict) and current is not None and current.uid == known.uid:
+                    if not await self._clear_away(task, known):
+                        raise
+                    current, made = None, Outcome.REPLACED
                 known = current
         raise Conflict(f"{task} was changed by others again and again while it was being written")
 
@@ -247,6 +252,13 @@ class ChildWriter:
             answer = await self._api.apply(body, manager=task.manager, metadata_only=slim)
         unchanged = int(answer["metadata"]["resourceVersion"]) == known.resource_version
         return await self._finish(task, flight, answer, Outcome.UNCHANGED if unchanged else Outcome.APPLIED)
+
+    async def _clear_away(self, task: _Task, known: Child) -> bool:
+        """Delete what is ours and cannot be changed into what it has to be. False when that is not what is wrong."""
+        live = await self._api.get(task.resource, task.name, task.namespace)
+        if live is None or not fieldsets.is_out_of_reach(task.body, live):
+            return False
+        return await self._api.delete(task.resource, task.name, task.namespace, uid=known.uid)
 
     async def _promote(self, task: _Task, flight: _Flight, known: Child) -> None:
         """Turn what we hold by operation Update into what we applied, so that the next apply can take fields away."""
@@ -277,14 +289,12 @@ class ChildWriter:
         flight.versions.add(int(answer["metadata"]["resourceVersion"]))
         if task.resource in EXACT and (unasked := self._unasked(task, answer)):
             before = answer["metadata"]["resourceVersion"]
-            metadata = {key: value for key, value in answer["metadata"].items() if key != "managedFields"}
-            answer = await self._api.replace(
-                {
-                    "apiVersion": answer["apiVersion"],
-                    "kind": answer["kind"],
-                    "metadata": metadata,
-                    **fieldsets.trimmed(task.body, answer),
-                },
+            answer = await self._api.patch(
+                task.resource,
+                task.name,
+                task.namespace,
+                fieldsets.replacement(task.body, answer),
+                patch_type=PatchType.JSON,
                 manager=task.manager,
             )
             flight.versions.add(int(answer["metadata"]["resourceVersion"]))
@@ -371,13 +381,15 @@ class ChildWriter:
             known.clear()
         known |= defaults
 
-    def _forget(self, place: Place, uid: str) -> None:
-        """The object left our selector: deleted, or its label was taken off. For the second case the UID is kept a while."""
+    def _forget(self, gone: Child) -> None:
+        """The object left our selector: deleted, or its label was taken off. For the second case its UID is kept a while."""
+        place, owner = (gone.resource, gone.key), gone.labels.get(LABEL_TENANT_UID)
         record = self._records.get(place)
-        if record is None or record.uid != uid:
-            return
-        del self._records[place]
-        self._departed[place] = (uid, record.owner)
+        if record is not None:
+            if record.uid != gone.uid:
+                return
+            owner = self._records.pop(place).owner
+        self._departed[place] = (gone.uid, owner)
         self._departed.move_to_end(place)
         if len(self._departed) > _REMEMBERED_DELETIONS:
             self._departed.popitem(last=False)

@@ -105,30 +105,70 @@ def _extras(desired: Any, live: Any, path: str) -> Iterator[Extra]:
         for key, value in live.items():
             yield from _extras(desired.get(key, _MISSING), value, f"{path}.{key}")
     elif isinstance(live, list) and isinstance(desired, list):
-        if len(live) > len(desired):
+        if not _pair_up(desired, live):
             yield path, orjson.dumps(live, option=orjson.OPT_SORT_KEYS)
             return
         for wanted, value in zip(desired, live, strict=False):
             yield from _extras(wanted, value, f"{path}[]")
 
 
-def trimmed(desired: Manifest, live: Manifest) -> Manifest:
-    """The content of ``live`` (all but metadata and status) without its extras.
+def replacement(desired: Manifest, live: Manifest) -> list[dict[str, Any]]:
+    """The JSON patch that takes the extras out of ``live``, and fails when it was changed meanwhile.
 
-    Values are taken from ``live``, as the server writes them, so that sending this back changes nothing but the extras.
+    Values are taken from ``live``, as the server writes them, so that this changes nothing but the extras. Setting the version
+    inside the object makes the server compare it and answer 409; a "test" would be a 422.
     """
-    return {
-        section: _trimmed(desired[section], live[section])
-        for section in live.keys() - _NOT_CONTENT
-        if section in desired
-    }
+    version = live["metadata"]["resourceVersion"]
+    steps: list[dict[str, Any]] = [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}]
+    for section in sorted(live.keys() - _NOT_CONTENT):
+        if section in desired:
+            value = _trimmed(desired[section], live[section])
+            steps.append({"op": "replace", "path": f"/{section}", "value": value})
+        else:
+            steps.append({"op": "remove", "path": f"/{section}"})
+    return steps
 
 
 def _trimmed(desired: Any, live: Any) -> Any:
     if isinstance(live, dict) and isinstance(desired, dict):
         return {key: _trimmed(desired[key], value) for key, value in live.items() if key in desired}
     if isinstance(live, list) and isinstance(desired, list):
-        if len(live) != len(desired):
+        if not _pair_up(desired, live):
             return desired
         return [_trimmed(wanted, value) for wanted, value in zip(desired, live, strict=True)]
     return live
+
+
+def _pair_up(desired: list[Any], live: list[Any]) -> bool:
+    """Whether the two lists are about the same things in the same order, as far as their names tell."""
+    return len(desired) == len(live) and all(_name(a) == _name(b) for a, b in zip(desired, live, strict=True))
+
+
+def _name(item: Any) -> Any:
+    return item.get("name") if isinstance(item, dict) else None
+
+
+_FIXED: Final[Mapping[str, tuple[str, ...]]] = {
+    "RoleBinding": ("roleRef",),
+    "ClusterRoleBinding": ("roleRef",),
+    # Who changes a role that gathers others needs every right there is.
+    "ClusterRole": ("aggregationRule",),
+    "Deployment": ("spec", "selector"),
+}
+
+
+def is_out_of_reach(desired: Manifest, live: Manifest) -> bool:
+    """Whether ``live`` differs where no write of ours can change it: it has to be deleted and made again.
+
+    Only somebody who deleted ours and made another one of that name, labels included, or sealed it, brings that about.
+    """
+    if live["kind"] == "Secret":
+        return bool(live.get("immutable")) or live.get("type", "Opaque") != desired.get("type", "Opaque")
+    path = _FIXED.get(live["kind"])
+    return path is not None and _at(desired, path) != _at(live, path)
+
+
+def _at(manifest: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        manifest = manifest.get(key) or {}
+    return manifest

@@ -374,29 +374,27 @@ async def test_a_promotion_that_collides_with_another_write_starts_again(bare_pl
 
 
 async def test_two_concerns_share_an_object_without_fighting(bare_plane: ControlPlane) -> None:
-    async with kubernetes(bare_plane, (NAMESPACE, DEPLOYMENT)) as system:
+    async with kubernetes(bare_plane, KINDS) as system:
         namespace = await _home(system)
-        manifest = sample(DEPLOYMENT, namespace, UID)
-        del manifest["spec"]["replicas"]
-        scale = {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": manifest["metadata"],
-            "spec": {"replicas": 3},
-        }
+        manifest = _config_map(namespace, a="1")
+        other = manifest | {"data": {"b": "2"}}
         await system.apply(manifest)
-        assert await system.apply(scale, names.MANAGER_RENDERER) is Outcome.APPLIED
-        assert (await system.live(manifest))["spec"]["replicas"] == 3
+        assert await system.apply(other, names.MANAGER_RENDERER) is Outcome.APPLIED
         for _ in range(2):  # each looks once more because the other's entry is new, then both are at rest
             await system.apply(manifest)
-            await system.apply(scale, names.MANAGER_RENDERER)
+            await system.apply(other, names.MANAGER_RENDERER)
         assert await system.apply(manifest) is Outcome.SKIPPED
-        assert await system.apply(scale, names.MANAGER_RENDERER) is Outcome.SKIPPED
-        live = await system.live(manifest)
-        assert live["spec"]["replicas"] == 3
+        assert await system.apply(other, names.MANAGER_RENDERER) is Outcome.SKIPPED
+        assert (await system.live(manifest))["data"] == {"a": "1", "b": "2"}
+
+
+async def test_a_deployment_is_kept_whole_but_for_who_wrote_it(bare_plane: ControlPlane) -> None:
+    async with kubernetes(bare_plane, (NAMESPACE, DEPLOYMENT)) as system:
+        manifest = sample(DEPLOYMENT, await _home(system), UID)
+        await system.apply(manifest)
         kept = system.child(manifest).full
         assert kept is not None
-        assert kept["spec"] == live["spec"]
+        assert kept["spec"] == (await system.live(manifest))["spec"]
         assert "managedFields" not in kept["metadata"]
 
 
@@ -422,7 +420,7 @@ async def test_one_request_for_each_write_that_needs_one(bare_plane: ControlPlan
             await system.apply(sample(NETWORK_POLICY, namespace, UID, name))
         assert calls == [
             "create networkpolicies 201",
-            "replace networkpolicies 200",
+            "patch networkpolicies 200",
             "create networkpolicies 201",
             "create networkpolicies 201",
         ]

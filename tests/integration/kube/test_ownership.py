@@ -163,6 +163,18 @@ ADDITIONS: dict[Resource, Manifest] = {
     ROLE_BINDING: {"subjects": [{"kind": "User", "name": "mallory", "apiGroup": "rbac.authorization.k8s.io"}]},
     CLUSTER_ROLE: {"rules": [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}]},
     CLUSTER_ROLE_BINDING: {"subjects": [{"kind": "User", "name": "mallory", "apiGroup": "rbac.authorization.k8s.io"}]},
+    DEPLOYMENT: {"spec": {"template": {"spec": {"dnsPolicy": "Default", "hostNetwork": True}}}},
+}
+
+# The same name and our labels, but different where the server lets nobody change it.
+STAND_INS: dict[Resource, Manifest] = {
+    ROLE_BINDING: {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    },
+    CLUSTER_ROLE_BINDING: {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    },
+    SECRET: {"immutable": True, "data": {"tls.key": "ZXZpbA=="}},
 }
 
 
@@ -198,6 +210,44 @@ async def test_what_somebody_adds_to_an_exact_kind_goes_again(
         # The same addition by the same stranger once more is seen again.
         await _stranger(system, manifest, addition, PatchType.MERGE)
         assert await system.apply(manifest) in (Outcome.APPLIED, Outcome.REPLACED)
+
+
+async def test_containers_and_volumes_that_somebody_adds_to_a_deployment_go_again(bare_plane: ControlPlane) -> None:
+    async with kubernetes(bare_plane, {NAMESPACE, DEPLOYMENT}) as system:
+        manifest, _ = await _made(system, DEPLOYMENT, applied=False)
+        wanted = await system.live(manifest)
+        pod = "/spec/template/spec"
+        intruders = [
+            {"op": "add", "path": f"{pod}/containers/0", "value": {"name": "evil", "image": "evil.example/x"}},
+            {"op": "add", "path": f"{pod}/initContainers", "value": [{"name": "evil-first", "image": "evil.example/x"}]},
+            {"op": "add", "path": f"{pod}/volumes", "value": [{"name": "evil", "hostPath": {"path": "/"}}]},
+            {"op": "add", "path": f"{pod}/containers/1/env/-", "value": {"name": "B", "value": "2"}},
+            {"op": "replace", "path": f"{pod}/terminationGracePeriodSeconds", "value": 3600},
+            {"op": "add", "path": f"{pod}/containers/1/command", "value": ["sh"]},
+        ]
+        await _stranger(system, manifest, intruders, PatchType.JSON)
+        assert await system.apply(manifest) is Outcome.REPLACED
+        assert (await system.live(manifest))["spec"] == wanted["spec"]
+        assert await system.apply(manifest) is Outcome.SKIPPED
+
+
+@pytest.mark.parametrize("resource", STAND_INS, ids=lambda resource: resource.kind)
+async def test_a_stand_in_that_nobody_can_change_is_deleted_and_made_again(
+    bare_plane: ControlPlane, resource: Resource
+) -> None:
+    async with kubernetes(bare_plane, {NAMESPACE, resource}) as system:
+        manifest, _ = await _made(system, resource, applied=False)
+        wanted = await system.live(manifest)
+        assert await system.writer.delete(system.child(manifest))
+        made = await system.api.create(manifest | STAND_INS[resource], manager="kubectl")
+        assert made is not None
+        await system.seen(made)
+        assert await system.apply(manifest) is Outcome.REPLACED
+        live = await system.live(manifest)
+        for section in wanted.keys() - {"metadata"}:
+            assert live[section] == wanted[section]
+        assert "immutable" not in live
+        assert await system.apply(manifest) is Outcome.SKIPPED
 
 
 @every_kind

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,17 +69,31 @@ def test_promotion_merges_our_entries_and_leaves_the_others() -> None:
     assert fieldsets.promote(promoted, mine) == promoted
 
 
+def _trimmed(desired: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    """``live`` after the patch that takes the extras out, without what never is content."""
+    versioned = live | {"metadata": {"name": "x", "resourceVersion": "7"}}
+    left = {key: value for key, value in live.items() if key not in ("metadata", "status")}
+    first, *steps = fieldsets.replacement(desired, versioned)
+    assert first == {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}
+    for step in steps:
+        section = step["path"].removeprefix("/")
+        del left[section]
+        if step["op"] == "replace":
+            left[section] = step["value"]
+    return left
+
+
 @given(contents)
 def test_nothing_is_extra_in_the_same_thing(desired: dict[str, Any]) -> None:
     assert fieldsets.extras(desired, copy.deepcopy(desired)) == set()
-    assert fieldsets.trimmed(desired, copy.deepcopy(desired)) == desired
+    assert _trimmed(desired, copy.deepcopy(desired)) == desired
 
 
 @given(contents, contents)
 def test_trimming_leaves_no_extras_and_is_idempotent(desired: dict[str, Any], live: dict[str, Any]) -> None:
-    trimmed = fieldsets.trimmed(desired, live)
+    trimmed = _trimmed(desired, live)
     assert fieldsets.extras(desired, trimmed) == set()
-    assert fieldsets.trimmed(desired, trimmed) == trimmed
+    assert _trimmed(desired, trimmed) == trimmed
 
 
 def test_extras_are_named_by_place_and_value() -> None:
@@ -95,14 +110,55 @@ def test_extras_are_named_by_place_and_value() -> None:
         ("spec.more", b"[1]"),
         ("rules", b"[{}]"),
     }
-    assert fieldsets.trimmed(desired, live) == {"spec": {"ports": [{"port": 1}], "keep": {"a": "1000m"}}}
+    assert _trimmed(desired, live) == {"spec": {"ports": [{"port": 1}], "keep": {"a": "1000m"}}}
 
 
 def test_a_longer_list_is_extra_as_a_whole_and_replaced_by_ours() -> None:
     desired = {"spec": {"ingress": [{"from": "a"}]}}
     live = {"spec": {"ingress": [{"from": "a"}, {}]}}
     assert {place for place, _ in fieldsets.extras(desired, live)} == {"spec.ingress"}
-    assert fieldsets.trimmed(desired, live) == desired
+    assert _trimmed(desired, live) == desired
+
+
+def test_lists_in_another_order_are_not_mixed_up() -> None:
+    desired = {
+        "spec": {
+            "volumes": [{"name": "a", "secret": {"secretName": "a"}}, {"name": "b", "emptyDir": {"sizeLimit": "1Mi"}}]
+        }
+    }
+    live = {"spec": {"volumes": list(reversed(desired["spec"]["volumes"]))}}
+    assert {place for place, _ in fieldsets.extras(desired, live)} == {"spec.volumes"}
+    assert _trimmed(desired, live) == desired
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"kind": "RoleBinding", "roleRef": {"name": "a"}}, {"kind": "RoleBinding", "roleRef": {"name": "b"}}),
+        (
+            {"kind": "ClusterRole", "rules": []},
+            {"kind": "ClusterRole", "aggregationRule": {"clusterRoleSelectors": [{}]}},
+        ),
+        (
+            {"kind": "Deployment", "spec": {"selector": {"a": 1}}},
+            {"kind": "Deployment", "spec": {"selector": {"a": 2}}},
+        ),
+        ({"kind": "Secret"}, {"kind": "Secret", "type": "Opaque", "immutable": True}),
+        ({"kind": "Secret"}, {"kind": "Secret", "type": "kubernetes.io/tls"}),
+    ],
+)
+def test_what_nobody_can_change_is_made_again(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert fieldsets.is_out_of_reach(ours, theirs)
+    assert not fieldsets.is_out_of_reach(ours, {"type": "Opaque"} | ours)
+
+
+def test_what_can_be_changed_is_never_deleted_for_it() -> None:
+    assert not fieldsets.is_out_of_reach(
+        {"kind": "NetworkPolicy", "spec": {}}, {"kind": "NetworkPolicy", "spec": {"a": 1}}
+    )
+    assert not fieldsets.is_out_of_reach(
+        {"kind": "Deployment", "spec": {}}, {"kind": "Deployment", "spec": {"replicas": 3}}
+    )
 
 
 def test_the_shape_changes_with_fields_and_lists_but_not_with_values() -> None:
