@@ -16,49 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster.controlplane import ControlPlane, Options
+from support.job_series import run_series, summary
 from support.jobs import job_manifest, registry_manifest, wait_job
 from support.operator_process import Site, platform
 from support.tenants import tenant_manifest
-from unjucks_operator.kube.resources import CONFIG_MAP, GENERATION_JOB
+from unjucks_operator.kube.resources import CONFIG_MAP
 
 NS = "tenant-bench"
 
 
 async def series(site: Site, names: list[str], rate: float) -> dict[str, Any]:
     """Create the jobs, ``rate`` a second (0: at once), and wait for all to be Complete."""
-    applied: dict[str, float] = {}
-    done: dict[str, float] = {}
-    _, version = await site.api.list_all(GENERATION_JOB)
-
-    async def observe() -> None:
-        async for event in site.api.watch(GENERATION_JOB, resource_version=version):
-            body = event.object
-            conditions = (body.get("status") or {}).get("conditions") or ()
-            if any(it["type"] in ("Complete", "Failed") and it["status"] == "True" for it in conditions):
-                done.setdefault(body["metadata"]["name"], time.monotonic())
-                if any(it["type"] == "Failed" for it in conditions):
-                    raise RuntimeError(f"a job failed: {body['status']}")
-                if len(done) == len(names):
-                    return
-
-    watching = asyncio.create_task(observe())
     started = time.monotonic()
-
-    async def apply(position: int, name: str) -> None:
-        if rate:
-            await asyncio.sleep(started + position / rate - time.monotonic())
-        applied[name] = time.monotonic()
-        await site.api.create(job_manifest(NS, name, {"name": "bob"}), manager="bench")
-
-    await asyncio.gather(*(apply(position, name) for position, name in enumerate(names)))
-    async with asyncio.timeout(600):
-        await watching
-    waits = sorted(done[name] - applied[name] for name in names)
-    return {
-        "p50Ms": round(statistics.median(waits) * 1000, 1),
-        "p95Ms": round(waits[max(int(len(waits) * 0.95) - 1, 0)] * 1000, 1),
-        "jobsPerSecond": round(len(names) / (max(done.values()) - started), 2),
-    }
+    times = await run_series(site.api, [job_manifest(NS, name, {"name": "bob"}) for name in names], rate=rate)
+    return summary(times) | {"jobsPerSecond": round(len(names) / (time.monotonic() - started), 2)}
 
 
 async def floor(site: Site, count: int) -> float:
