@@ -259,7 +259,7 @@ class Unit(ValueMaker):
 
             return only
         again = isinstance(node.other, nodes.If)
-        other = [(node.other.pos, "", self._if(node.other), None)] if again else self._body(node.other)
+        other: list[Step] = [(node.other.pos, "", self._if(node.other), None)] if again else self._body(node.other)
 
         def choose(v: Values) -> None:
             run(where, body if truth(cond(v)) else other, v)

@@ -25,6 +25,7 @@ from unjucks_engine.member import member
 from unjucks_engine.predicates import TESTS
 from unjucks_engine.profiles import profile_filters, profile_globals
 from unjucks_engine.runtime import Context, Frame, Render, Template, lookup
+from unjucks_engine.scopes import macros_only
 from unjucks_engine.statements import Parser, parse
 from unjucks_engine.values import (
     NOT_GIVEN,
@@ -238,6 +239,11 @@ class Environment:
 
     def _compile(self, source: str, name: str | None) -> Template:
         root, parser = parse(source, self.tags, self.trim_blocks, self.lstrip_blocks, self.limits, self.jinja_compat)
+        template = self._template(root, parser, name)
+        template.macros_only = macros_only(root)
+        return template
+
+    def _template(self, root: nodes.Nodes, parser: Parser, name: str | None) -> Template:
         if self.ways != "code":
             try:
                 unit = Unit(self, name, parser.lexer, root, parser.has_blocks)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unjucks_engine import nodes
 from unjucks_engine.errors import TemplateSyntaxError
 from unjucks_engine.filters_data import join, length
-from unjucks_engine.filters_text import capitalize, lower_filter, title, upper_filter
+from unjucks_engine.filters_text import capitalize, lower_filter, replace, title, upper_filter
 from unjucks_engine.jsregex import RegExp
 from unjucks_engine.methods_misc import OBJECT
 from unjucks_engine.numbers import number_text
@@ -38,11 +38,11 @@ _JS_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v",
 
 #: The common case of a filter without arguments: its code and kind. ``$`` is a local variable, ``@`` the value.
 _INLINE_FILTERS = {
-    lower_filter: ("$.lower() if type($ := @) is str and len($) < 257 and $.isascii()", "str"),
-    upper_filter: ("$.upper() if type($ := @) is str and len($) < 257 and $.isascii()", "str"),
-    capitalize: ("$.capitalize() if type($ := @) is str and len($) < 257 and $.isascii()", "any"),
-    title: ("$.capitalize() if type($ := @) is str and len($) < 257 and ' ' not in $ and $.isascii()", "any"),
-    length: ("len($) if type($ := @) is list or type($) is str", "any"),
+    lower_filter: ("$.lower() if type(@) is str and len($) < 257 and $.isascii()", "str"),
+    upper_filter: ("$.upper() if type(@) is str and len($) < 257 and $.isascii()", "str"),
+    capitalize: ("$.capitalize() if type(@) is str and len($) < 257 and $.isascii()", "any"),
+    title: ("$.capitalize() if type(@) is str and len($) < 257 and ' ' not in $ and $.isascii()", "any"),
+    length: ("len($) if type(@) is list or type($) is str", "any"),
 }
 
 
@@ -114,8 +114,18 @@ class Expressions:
     def _truth(self, code: Code) -> str:
         if code[1] in ("bool", "str", "int"):
             return code[0]
+        first, name = self.held(code[0])
+        return f"({name} if type({first}) in Q else truth({name}))"
+
+    def held(self, code: str) -> tuple[str, str]:
+        """(code that puts the value into a local variable, that variable)."""
+        if code.isidentifier():
+            return code, code
+        kept = self.kept.get(code)
+        if kept is not None:
+            return code, kept
         name = self.temp()
-        return f"({name} if type({name} := {code[0]}) in Q else truth({name}))"
+        return f"{name} := {code}", name
 
     def _value(self, node: Any, lenient: bool = False) -> str:
         return self.expression(node, lenient)[0]
@@ -388,7 +398,8 @@ class Expressions:
         self.forget()
         return code
 
-    def _filter(self, node: nodes.Filter) -> Code:
+    def _filter(self, node: nodes.Filter, shown: bool = False) -> Code:
+        """Code for a filter. With ``shown``, what the common case does not cover is made text that can be printed."""
         name = node.name.value
         items = node.args.items
         lenient = name in ("default", "d")
@@ -407,9 +418,14 @@ class Expressions:
             return f"({codes[1]} if ({temp} := {codes[0]}) is U else {temp})", "any"
         function = self.filter_name(name)
         if len(items) == 1 and (found := _INLINE_FILTERS.get(self.env.filters[name])) is not None:
-            temp = self.temp()
+            first, temp = self.held(codes[0])
             plain, kind = found
-            return f"({plain.replace('$', temp).replace('@', codes[0], 1)} else {function}(rt, {temp}))", kind
+            other = f"emit(rt, {function}(rt, {temp}))" if shown else f"{function}(rt, {temp})"
+            return f"({plain.replace('$', temp).replace('@', first, 1)} else {other})", "made" if shown else kind
+        if self.env.filters[name] is replace and len(items) == 3 and _shrinks(items[1], items[2]):
+            first, temp = self.held(codes[0])
+            plain = f"{temp}.replace({codes[1]}, {codes[2]}) if type({first}) is str and len({temp}) < 257"
+            return f"({plain} else {function}(rt, {temp}, {codes[1]}, {codes[2]}))", "any"
         return f"{function}(rt, {', '.join(codes)})", "str" if self.env.filters[name] is join else "any"
 
     def filter_name(self, name: str) -> str:
@@ -438,6 +454,20 @@ class Expressions:
             return _identity(left, _INLINE_TESTS[node.name]), "bool"
         key = self.constant(self.env.tests[node.name])
         return f"{key}(rt, {', '.join([left, *args])})", "bool"
+
+
+def _shrinks(old: Any, new: Any) -> bool:
+    """Whether both are constant texts and the second one is not longer."""
+    if type(old) is not nodes.Literal or type(new) is not nodes.Literal:
+        return False
+    return type(old.value) is str and type(new.value) is str and 0 < len(old.value) >= len(new.value)
+
+
+def inlined(env: Environment, node: Any) -> bool:
+    """Whether a node is a filter whose common case is written out."""
+    return (
+        type(node) is nodes.Filter and len(node.args.items) == 1 and env.filters.get(node.name.value) in _INLINE_FILTERS
+    )
 
 
 def _identity(code: str, test: str) -> str:

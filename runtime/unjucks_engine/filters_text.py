@@ -206,11 +206,14 @@ def striptags(rt: Render, value: Any = U, keep: Any = U, *_: Any) -> Any:
     return like(value, result)
 
 
+_CAPITALIZE = str.capitalize
+
+
 def title(rt: Render, value: Any = U, *_: Any) -> Any:
     if type(value) is str and value.isascii() and len(value) < 256:
         if " " not in value:
             return value.capitalize()
-        return " ".join([word.capitalize() for word in value.split(" ")])
+        return " ".join(map(_CAPITALIZE, value.split(" ")))
     value = normal(value)
     source = string(value, "split")
     rt.work(len(source) >> 4)

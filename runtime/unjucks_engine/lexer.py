@@ -81,7 +81,7 @@ class Lexer:
         self.pos = 0
         #: Whether the next character is inside a tag.
         self.in_code = False
-        self._trim = trim_blocks
+        self.trim = trim_blocks
         self.lstrip = lstrip_blocks
         self._code, self._text = _patterns(tags)
         self._lines: list[int] | None = None
@@ -118,7 +118,12 @@ class Lexer:
             self.in_code = False
             return "variable-end", text, start
         if kind == "blockend":
-            self.leave_block()
+            self.in_code = False
+            if self.trim:
+                if self.source.startswith("\n", self.pos):
+                    self.pos += 1
+                elif self.source.startswith("\r\n", self.pos):
+                    self.pos += 2
             return "block-end", text, start
         if kind == "end":
             return None
@@ -181,15 +186,6 @@ class Lexer:
         """Goes on at a position inside a tag."""
         self.pos = pos
         self.in_code = True
-
-    def leave_block(self) -> None:
-        """Goes on behind the end of a block tag."""
-        self.in_code = False
-        if self._trim:
-            if self.source.startswith("\n", self.pos):
-                self.pos += 1
-            elif self.source.startswith("\r\n", self.pos):
-                self.pos += 2
 
     def skip_match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """Moves behind the first match of the pattern at or after the position."""

@@ -103,6 +103,11 @@ class Pair(Node):
     key: Any
     value: Any
 
+    def __init__(self, pos: int, key: Any, value: Any) -> None:
+        self.pos = pos
+        self.key = key
+        self.value = value
+
 
 class LookupVal(Node):
     __slots__ = ("target", "val")
@@ -142,6 +147,12 @@ class InlineIf(Node):
     cond: Any
     other: Any
 
+    def __init__(self, pos: int, cond: Any, body: Any, other: Any) -> None:
+        self.pos = pos
+        self.cond = cond
+        self.body = body
+        self.other = other
+
 
 class Binary(Node):
     """An operator with two sides; ``op`` is how the template writes it (``in`` and ``is`` included)."""
@@ -153,6 +164,12 @@ class Binary(Node):
     right: Any
     op: str
 
+    def __init__(self, pos: int, op: str, left: Any, right: Any) -> None:
+        self.pos = pos
+        self.op = op
+        self.left = left
+        self.right = right
+
 
 class Unary(Node):
     __slots__ = ("op", "target")
@@ -160,6 +177,11 @@ class Unary(Node):
     walked = ("target",)
     op: str
     target: Any
+
+    def __init__(self, pos: int, op: str, target: Any) -> None:
+        self.pos = pos
+        self.op = op
+        self.target = target
 
 
 class Compare(Node):
@@ -180,6 +202,12 @@ class If(Node):
     body: Any
     other: Any
 
+    def __init__(self, pos: int, cond: Any, body: Any, other: Any) -> None:
+        self.pos = pos
+        self.cond = cond
+        self.body = body
+        self.other = other
+
 
 class IfAsync(If):
     __slots__ = ()
@@ -196,6 +224,14 @@ class For(Node):
     body: Any
     other: Any
     kind: str
+
+    def __init__(self, pos: int, kind: str, name: Any, arr: Any, body: Any, other: Any) -> None:
+        self.pos = pos
+        self.kind = kind
+        self.name = name
+        self.arr = arr
+        self.body = body
+        self.other = other
 
 
 class MacroNode(Node):
@@ -238,6 +274,12 @@ class Set(Node):
     targets: list[Any]
     value: Any
     body: Any
+
+    def __init__(self, pos: int, targets: list[Any], value: Any, body: Any) -> None:
+        self.pos = pos
+        self.targets = targets
+        self.value = value
+        self.body = body
 
 
 class Switch(Node):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound, UndefinedError
 from unjucks_engine.limits import Limits
 from unjucks_engine.member import call_method, member
-from unjucks_engine.ops import output, output_escaped, property_key, text, truth, type_error, type_of
+from unjucks_engine.ops import property_key, text, truth, type_error, type_of
 from unjucks_engine.values import NOT_GIVEN, Fn, JsIterator, Kwargs, Macro, NeedCopy, Safe, U, in_order, joined, units
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Template:
     It may start as closures (``direct``); ``compile`` then puts generated code in their place.
     """
 
-    __slots__ = ("blocks", "changes", "make", "name", "root", "uses")
+    __slots__ = ("blocks", "changes", "macros_only", "make", "name", "root", "uses")
 
     def __init__(
         self,
@@ -128,6 +128,8 @@ class Template:
         self.make = make
         #: How often it was asked for, until it is compiled.
         self.uses = 0
+        #: Whether the file has nothing but macros that change nothing outside, and text.
+        self.macros_only = False
         #: Whether a run was seen to change its data (or to need it looked through), so that it gets a copy from the start.
         self.changes = False
 
@@ -157,15 +159,12 @@ class Render:
         "copied",
         "depth",
         "direct",
-        "emit",
         "env",
-        "filters",
         "joining",
         "left",
         "limits",
+        "macros",
         "matches",
-        "tests",
-        "undefined",
     )  # fmt: skip
 
     def __init__(self, env: Environment, direct: bool) -> None:
@@ -189,12 +188,10 @@ class Render:
         self.joining: list[Any] = []
         #: Extra properties of the lists that searches with regular expressions return: id -> (list, properties).
         self.matches: dict[int, tuple[list[Any], dict[str, Any]]] = {}
+        #: What files that are only macros exported in this render.
+        self.macros: dict[Template, dict[str, Macro]] = {}
         self.autoescape = env.autoescape
         self.compat = env.jinja_compat
-        self.emit = output_escaped if env.autoescape else output
-        self.filters = env.filters
-        self.tests = env.tests
-        self.undefined = env.undefined
 
     # -- budgets -----------------------------------------------------------------------------------------------------
 
@@ -462,12 +459,22 @@ class Render:
         """``import`` and ``from``: what the file exports; with a context it runs in the importer's."""
         template = self.template(name, parent)
         assert template is not None
+        if context is None and template.macros_only:
+            made = self.macros.get(template)
+            if made is not None:
+                # The macros are the same; each import has objects of its own, as comparisons show.
+                self.work(len(made))
+                return {name: macro.twin() for name, macro in made.items()}
         self.enter()
         variables = dict(self.env.globals if context is None else context.vars)
         inner = Context(variables, template.blocks)
         template.root(self, inner, Frame(frame, False, True), [])
         self._includes -= 1
-        return {name: inner.vars.get(name, U) for name in inner.exported}
+        exports = {name: inner.vars.get(name, U) for name in inner.exported}
+        if context is None and template.macros_only:
+            self.macros[template] = exports
+            return dict(exports)
+        return exports
 
     def extends(self, name: Any, parent: str | None, context: Context) -> Template:
         """``extends``: queues the parent's blocks."""
@@ -508,14 +515,14 @@ class Render:
 
     def filter(self, name: str) -> Any:
         """A filter by name."""
-        found = self.filters.get(name)
+        found = self.env.filters.get(name)
         if found is None:
             raise TemplateError(f"filter not found: {name}", prefix="Error: ")
         return found
 
     def test(self, name: str) -> Any:
         """A test by name."""
-        found = self.tests.get(name)
+        found = self.env.tests.get(name)
         if found is None:
             raise TemplateError(f"test not found: {name}", prefix="Error: ")
         return found

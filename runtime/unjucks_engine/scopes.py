@@ -318,6 +318,37 @@ def calls(root: Any) -> bool:
     return False
 
 
+def macros_only(root: nodes.Nodes) -> bool:
+    """Whether a file has nothing but text and macros that leave the variables of the file alone."""
+    stack: list[Any] = []
+    for item in root.items:
+        kind = type(item)
+        if kind is nodes.MacroNode:
+            stack += children(item)
+        elif kind is not nodes.Output or any(type(part) is not nodes.Data for part in item.items):
+            return False
+    if not stack:
+        return False
+    while stack:
+        node = stack.pop()
+        if type(node) in _BINDING:
+            return False
+        stack += children(node)
+    return True
+
+
+_BINDING = frozenset(
+    (
+        nodes.MacroNode,
+        nodes.Caller,
+        nodes.Set,
+        nodes.Block,
+        nodes.Include,
+        nodes.Extends,
+        nodes.Import,
+        nodes.FromImport,
+    )
+)
 _CALLS = frozenset(
     (nodes.FunCall, nodes.Caller, nodes.Block, nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)
 )

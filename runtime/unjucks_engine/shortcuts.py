@@ -33,6 +33,7 @@ _PIECE = re.compile(
 _ONE_FILTER = re.compile(rf"\|{_SPACE}({_NAME}){_SPACE}({_ARGUMENTS})?")
 _ONE_CONSTANT = re.compile(_CONSTANT)
 _END = re.compile(rf"{_SPACE}(-?+%\}})").match
+_END_AND_LINE = re.compile(rf"{_SPACE}(-?+%\}})(?:\r?+\n)?+").match
 _ONE_KEY = re.compile(rf"\.({_NAME})|\[([0-9]++)\]")
 _ASSIGNED = re.compile(rf"{_SPACE}({_NAME}){_SPACE}=(?!=)").match
 _PATH = re.compile(rf"{_SPACE}(?:(not)[ \n\t\r\u00a0]++)?({_NAME})({_KEYS}){_SPACE}(?=[,)\]:]|-?[%}}]\}})").match
@@ -171,11 +172,11 @@ class Shortcuts:
         """The end of a block tag: its position, or -1 (and nothing taken) for anything else."""
         lexer = self.lexer
         source = lexer.source
-        found = _END(source, lexer.pos)
+        found = (_END_AND_LINE if lexer.trim else _END)(source, lexer.pos)
         if found is None:
             return -1
         lexer.pos = found.end()
-        lexer.leave_block()
+        lexer.in_code = False
         start = found.start(1)
         if source[start] == "-":
             self._strip_next = True

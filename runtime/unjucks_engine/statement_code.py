@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes
 from unjucks_engine.errors import LimitExceeded
-from unjucks_engine.expressions import plain_name
+from unjucks_engine.expressions import inlined, plain_name
 from unjucks_engine.scopes import COUNTER, FRAME, WHOLE, Survey, import_names, loop_names
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Statements:
         kept: dict[str, str]
         exports: set[str]
         steady: bool
+        reuse: bool
         certain: bool
         changes: int
         has_extends: bool
@@ -54,6 +55,7 @@ class Statements:
         def expression(self, node: Any, lenient: bool = False) -> tuple[str, str]: ...
         def condition(self, node: Any) -> str: ...
         def call_name(self, node: nodes.FunCall) -> str: ...
+        def _filter(self, node: nodes.Filter, shown: bool = False) -> tuple[str, str]: ...
         def nested(self, node: nodes.MacroNode, is_caller: bool) -> str: ...
 
     def body(self, node: Any) -> None:
@@ -115,7 +117,14 @@ class Statements:
             if code:
                 self.put(code)
                 return
-        code, kind = self.expression(item)
+        if (
+            not (self.env.autoescape or self.env.throw_on_undefined)
+            and self.env.undefined == "Empty"
+            and inlined(self.env, item)
+        ):
+            code, kind = self._filter(item, shown=True)
+        else:
+            code, kind = self.expression(item)
         if kind == "int":
             name = code if code.isidentifier() else self.temp()
             if name != code:
@@ -123,10 +132,18 @@ class Statements:
                 self.computed(name, code)
             self.put(name, "int")
             return
-        name = self.temp()
         shown = "str"
         self.pos = item.pos
-        if self.env.throw_on_undefined or (self.env.undefined != "Empty" and kind == "any"):
+        held = code if code.isidentifier() else self.kept.get(code, "")
+        if held and kind == "any" and (before := self.known.get(f"shown {held}")) is not None:
+            # Nothing has changed since it was printed.
+            self.put(before, "any")
+            return
+        name = self.temp()
+        if kind == "made":
+            self.computed(name, code)
+            shown = "any"
+        elif self.env.throw_on_undefined or (self.env.undefined != "Empty" and kind == "any"):
             self.computed(name, self._checked(code, kind, item, pos))
         elif kind == "str":
             self.computed(name, f"emit(rt, {code})" if self.env.autoescape else code)
@@ -146,6 +163,8 @@ class Statements:
             if test:
                 self.then(f"if {test}: {name} = emit(rt, {name})")
         self.put(name, shown)
+        if held and kind == "any" and shown == "any" and self.certain and self.reuse and self.function.local:
+            self.known[f"shown {held}"] = name
 
     def _macro_text(self, node: nodes.FunCall) -> str:
         """A call that is likely to be one of a macro with plain arguments: its text is put into a local variable, which is

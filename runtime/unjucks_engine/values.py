@@ -88,6 +88,10 @@ class Macro:
         self.most = len(positional) + (len(keywords) if len(self.named) == len(keywords) else 0)
         self.fn = fn
 
+    def twin(self) -> Macro:
+        """Another macro that does the same."""
+        return Macro(self.name, self.positional, self.keywords, self.fn)
+
 
 class JsIterator:
     """What ``keys()``, ``values()``, ``entries()`` and ``matchAll()`` return: can be looped over once, dumps to ``{}``."""
