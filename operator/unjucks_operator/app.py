@@ -86,6 +86,7 @@ from unjucks_operator.kube.transport import Limits as ClientLimits
 from unjucks_operator.network.discovery import Discovery
 from unjucks_operator.network.probe import NetworkProbe
 from unjucks_operator.platform import Platform
+from unjucks_operator.registry.fetch import Fetcher
 from unjucks_operator.registry.reconcile import RegistryReconciler
 from unjucks_operator.renderers.client import RendererClient
 from unjucks_operator.renderers.courier import CourierPool
@@ -351,9 +352,12 @@ class App:
             storage=self.storage,
             pool=self.pool,
             demand=self.demand,
+            fetcher=Fetcher(self.api, self.couriers, config, lambda: self.discovery.ranges),
+            courier_demand=self.courier_demand,
             status=self.status,
             config=config,
-            now=now,
+            clock=self.clock,
+            rng=self.rng,
         )
         self.job = JobReconciler(
             api=self.api,

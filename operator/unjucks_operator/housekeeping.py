@@ -52,7 +52,9 @@ def plan_housekeeping(
     living: dict[str, set[str]] = {}
     for body in registries:
         # History and other places where a later version of the API may name a tree count too.
-        digests.setdefault(body["metadata"]["namespace"], set()).update(_digests(body.get("status")))
+        digests.setdefault(body["metadata"]["namespace"], set()).update(
+            _digests(body.get("spec")), _digests(body.get("status"))
+        )
     for body in jobs:
         namespace = body["metadata"]["namespace"]
         living.setdefault(namespace, set()).add(body["metadata"]["uid"])

@@ -37,6 +37,7 @@ from unjucks_api.v1alpha1.common import (
 )
 from unjucks_api.v1alpha1.data_policy import Classification
 from unjucks_api.v1alpha1.registry_sources import (
+    DAY,
     BucketObjects,
     FetchTimeout,
     FluxReference,
@@ -258,6 +259,11 @@ class TemplateRegistrySpec(Ruled):
     def timeout_seconds(self) -> int:
         """How long one fetch may take."""
         return DEFAULT_TIMEOUT if self.timeout is None else duration_seconds(self.timeout)
+
+    @property
+    def interval_seconds(self) -> int:
+        """How often the source is looked at; a day for sources that are not fetched."""
+        return DAY if self.interval is None else duration_seconds(self.interval)
 
     @property
     def history_limit(self) -> int:

@@ -75,6 +75,18 @@ TENANT = Resource(names.GROUP, names.VERSION, "Tenant", "tenants", namespaced=Fa
 TEMPLATE_REGISTRY = Resource(names.GROUP, names.VERSION, "TemplateRegistry", "templateregistries")
 GENERATION_JOB = Resource(names.GROUP, names.VERSION, "GenerationJob", "generationjobs")
 
+_FLUX_GROUP = "source.toolkit.fluxcd.io"
+FLUX = {
+    kind: tuple(Resource(_FLUX_GROUP, version, kind, plural) for version in versions)
+    for kind, plural, versions in (
+        ("GitRepository", "gitrepositories", ("v1",)),
+        ("OCIRepository", "ocirepositories", ("v1", "v1beta2")),
+        ("Bucket", "buckets", ("v1", "v1beta2")),
+        ("ExternalArtifact", "externalartifacts", ("v1",)),
+    )
+}
+"""Kinds of Flux whose artifacts registries may refer to, in the versions in which they may be served; newest first."""
+
 BY_KIND = {
     resource.kind: resource
     for resource in (

@@ -15,7 +15,7 @@ from unjucks_operator.errors import Conflict, Terminal, Waiting
 from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.kube.resources import CONFIG_MAP
 from unjucks_operator.kube.store import ChildStore
-from unjucks_operator.registry.plan import INLINE
+from unjucks_operator.registry.plan import INLINE, REMOTE
 
 ARCHIVE_KEY = "templates.tgz"
 RETRY_MISSING = 15.0
@@ -24,6 +24,8 @@ _FOLDER = "__"
 
 def source_version(registry: TemplateRegistry, config_maps: ChildStore) -> str:
     """The state of what the registry reads. Raises Waiting (SourceNotFound) when its ConfigMap does not exist."""
+    if registry.spec.remote:
+        return REMOTE
     reference = registry.spec.config_map_ref
     if reference is None:
         return INLINE
@@ -38,13 +40,21 @@ def source_version(registry: TemplateRegistry, config_maps: ChildStore) -> str:
 
 
 async def read_source(
-    api: KubeApi, registry: TemplateRegistry, version: str, limits: Limits, on_finding: OnFinding
+    api: KubeApi,
+    registry: TemplateRegistry,
+    version: str,
+    limits: Limits,
+    on_finding: OnFinding,
+    fetched: list[SourceFile] | None = None,
 ) -> AnalyzeRequest:
-    """What the renderer is asked to analyse. Raises Conflict when the ConfigMap is no longer at ``version``."""
+    """What the renderer is asked to analyse; ``fetched``: what the courier brought. Raises Conflict when the ConfigMap is no longer
+    at ``version``."""
     reference = registry.spec.config_map_ref
     archive: str | None = None
     files: list[SourceFile] = []
-    if reference is None:
+    if fetched is not None:
+        files = fetched
+    elif reference is None:
         inline = registry.spec.inline.files if registry.spec.inline else {}
         files = _files({path: text.encode() for path, text in inline.items()})
     else:

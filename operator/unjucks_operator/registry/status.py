@@ -4,11 +4,12 @@ On any failure the last good artifact stays served: ``ArtifactInStorage`` says w
 the source holds now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from unjucks_api.conditions import Condition, ConditionType, merge_conditions, timestamp
+from unjucks_api.courier_protocol import FetchResponse
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Action, AnalyzeResponse, Problem
 from unjucks_api.v1alpha1.template_registry import (
@@ -20,6 +21,7 @@ from unjucks_api.v1alpha1.template_registry import (
     display_value,
 )
 from unjucks_operator.errors import OperatorError, Terminal
+from unjucks_operator.registry.history import Entry, updated_history
 from unjucks_operator.registry.plan import Verdict
 
 _KEPT = (
@@ -31,15 +33,38 @@ _KEPT = (
     "problems",
     "sourceVersion",
     "lastHandledRequestedAt",
+    "observedRevision",
+    "history",
 )
+
+NEEDS_SOMEBODY = frozenset(
+    {
+        Reason.VERIFICATION_FAILED,
+        Reason.URL_INVALID,
+        Reason.EGRESS_REFUSED,
+        Reason.ARCHIVE_INVALID,
+        Reason.ARCHIVE_TOO_LARGE,
+        Reason.PATH_NOT_FOUND,
+        Reason.PATH_REJECTED,
+        Reason.LIMIT_EXCEEDED,
+        Reason.MANIFEST_MISMATCH,
+    }
+)
+"""Failures of a fetched source that only a person can mend; it is looked at again at its interval all the same."""
 
 _SWITCHES = frozenset({ConditionType.SUSPENDED, ConditionType.PAUSED, ConditionType.RECONCILING})
 
 
 def compute_ingested(
-    registry: TemplateRegistry, analysis: AnalyzeResponse, verdict: Verdict, version: str, *, now: datetime
+    registry: TemplateRegistry,
+    analysis: AnalyzeResponse,
+    verdict: Verdict,
+    version: str,
+    *,
+    fetched: FetchResponse | None = None,
+    now: datetime,
 ) -> dict[str, Any]:
-    """The status after the source was read, whether its tree is served or not."""
+    """The status after the source was read, whether its tree is served or not. ``fetched``: what the courier said of it."""
     status = _kept(registry)
     status |= {
         "sourceVersion": version,
@@ -49,20 +74,98 @@ def compute_ingested(
     }
     if verdict.serve:
         valid = [action for action in verdict.actions if action.valid]
-        previous = (registry.status.get("artifact") or {}).get("digest")
-        if previous != analysis.digest:
-            status["artifact"] = {
-                "revision": analysis.digest.removeprefix("sha256:")[:12],
-                "digest": analysis.digest,
-                "size": sum(len(item.content) * 3 // 4 - item.content[-2:].count("=") for item in analysis.files),
-                "lastUpdateTime": timestamp(now),
-            }
+        previous = registry.status.get("artifact") or {}
+        status["artifact"] = {
+            "revision": fetched.revision[:256] if fetched else analysis.digest.removeprefix("sha256:")[:12],
+            "digest": analysis.digest,
+            "size": sum(len(item.content) * 3 // 4 - item.content[-2:].count("=") for item in analysis.files),
+            "lastUpdateTime": timestamp(now),
+        }
+        if fetched and (told := _metadata(fetched)):
+            status["artifact"]["metadata"] = told
+        if previous.get("digest") == analysis.digest and previous.get("lastUpdateTime"):
+            status["artifact"]["lastUpdateTime"] = previous["lastUpdateTime"]
+        status["history"] = updated_history(registry.status, status["artifact"], registry.spec.history_limit)
         status |= {
             "generators": len({action.generator for action in valid}),
             "actions": len(valid),
             "catalog": [_entry(action) for action in verdict.actions[:MAX_CATALOG]],
         }
-    return _with_conditions(registry, status, _ingested_conditions(verdict, bool(status.get("artifact"))), now)
+    conditions = _ingested_conditions(verdict, bool(status.get("artifact")))
+    if fetched is not None:
+        status["observedRevision"] = fetched.revision[:256]
+        if fetched.verified_by:
+            conditions.append(
+                Condition(ConditionType.SOURCE_VERIFIED, "True", Reason.SUCCEEDED, f"verified by {fetched.verified_by}")
+            )
+        if not verdict.serve and status.get("artifact"):
+            text = f"the source is at {fetched.revision}, which is not served"
+            conditions.append(Condition(ConditionType.ARTIFACT_OUTDATED, "True", Reason.TEMPLATES_INVALID, text))
+    return _with_conditions(registry, status, conditions, now)
+
+
+def compute_pinned(
+    registry: TemplateRegistry, entry: Entry, actions: Sequence[Action], size: int, version: str, *, now: datetime
+) -> dict[str, Any]:
+    """The status once a version of the history is served because ``spec.pin`` says so."""
+    status = _kept(registry)
+    artifact = {
+        "revision": entry.get("revision", ""),
+        "digest": entry["digest"],
+        "size": size,
+        "lastUpdateTime": entry.get("lastUpdateTime") or timestamp(now),
+    }
+    valid = [action for action in actions if action.valid]
+    status |= {
+        "artifact": artifact,
+        "history": updated_history(registry.status, artifact, registry.spec.history_limit, pinned=True),
+        "sourceVersion": version,
+        "lastHandledRequestedAt": registry.requested_at,
+        "problems": [],
+        "invalidActions": sum(not action.valid for action in actions),
+        "generators": len({action.generator for action in valid}),
+        "actions": len(valid),
+        "catalog": [_entry(action) for action in actions[:MAX_CATALOG]],
+    }
+    text = f"{len(valid)} action(s) can be used, of the pinned version {artifact['revision']}"
+    return _with_conditions(
+        registry, status, [Condition(ConditionType.READY, "True", Reason.SUCCEEDED, text), _stored(True)], now
+    )
+
+
+def compute_unchanged(registry: TemplateRegistry, *, now: datetime) -> dict[str, Any]:
+    """The status when the source is still at its revision: nothing new, but a request for another look is answered."""
+    status = compute_kept(registry, suspended=False, now=now)
+    if registry.requested_at:
+        status["lastHandledRequestedAt"] = registry.requested_at
+    return status
+
+
+def compute_unfetched(registry: TemplateRegistry, error: OperatorError, *, now: datetime) -> dict[str, Any]:
+    """The status when a remote source could not be read. What was served stays served; the source is read anew next time."""
+    status = _kept(registry) | {"lastHandledRequestedAt": registry.requested_at}
+    status.pop("sourceVersion", None)
+    stored = bool(status.get("artifact"))
+    reason, message = error.reason, error.message + ("; what was served before stays served" if stored else "")
+    conditions = [
+        Condition(ConditionType.READY, "False", reason, message),
+        _stored(stored),
+        Condition(ConditionType.FETCH_FAILED, "True", reason, error.message),
+    ]
+    if isinstance(error, Terminal) and reason in NEEDS_SOMEBODY:
+        conditions.append(Condition(ConditionType.STALLED, "True", reason, error.message))
+    else:
+        conditions.append(Condition(ConditionType.RECONCILING, "True", reason, error.message))
+    if reason is Reason.VERIFICATION_FAILED:
+        conditions.append(Condition(ConditionType.SOURCE_VERIFIED, "False", reason, error.message))
+    return _with_conditions(registry, status, conditions, now)
+
+
+def _metadata(fetched: FetchResponse) -> dict[str, str]:
+    told = {key[:64]: value[:256] for key, value in fetched.metadata.items()}
+    if fetched.verified_by:
+        told["verifiedBy"] = fetched.verified_by[:256]
+    return told
 
 
 def compute_failed(

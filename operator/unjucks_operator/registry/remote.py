@@ -1,0 +1,187 @@
+"""A registry's remote source in the words of the courier's protocol: which Secrets it needs, what is asked. Pure.
+
+Called by ``registry.fetch``. Values of Secrets pass through here on their way into one request and stay nowhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+from unjucks_api.courier_protocol import (
+    Allow,
+    BucketSource,
+    CourierLimits,
+    FetchRequest,
+    FetchSource,
+    GitSource,
+    HttpSource,
+    OciSource,
+    Service,
+)
+from unjucks_api.reasons import Reason
+from unjucks_api.v1alpha1.template_registry import TemplateRegistry, TemplateRegistrySpec
+from unjucks_api.v1alpha1.tenant import Tenant
+from unjucks_operator.config import Config
+from unjucks_operator.errors import Terminal, Waiting
+from unjucks_operator.network.ranges import ClusterRanges, carve
+
+CREDENTIAL_KEYS = frozenset(
+    {
+        *("username", "password", "bearerToken", "identity", "known_hosts", "caFile", "ca.crt", ".dockerconfigjson"),
+        *("accesskey", "secretkey", "sessiontoken"),
+    }
+)
+CERTIFICATE_KEYS = frozenset({"ca.crt", "tls.crt", "tls.key"})
+MOST_SIGNERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """Names of the Secrets that a source refers to; empty for none."""
+
+    credentials: str = ""
+    certificates: str = ""
+    signers: str = ""
+
+
+def needed_secrets(spec: TemplateRegistrySpec) -> Needed:
+    """Which Secrets have to be read."""
+    source: Any = spec.http or spec.git or spec.oci or spec.bucket
+    if source is None:
+        return Needed()
+    verify = getattr(source, "verify", None)
+    certificates = getattr(source, "cert_secret_ref", None)
+    return Needed(
+        source.secret_ref.name if source.secret_ref else "",
+        certificates.name if certificates else "",
+        verify.secret_ref.name if verify else "",
+    )
+
+
+def fetch_source(spec: TemplateRegistrySpec) -> FetchSource:
+    """The source itself, unless it is Flux'."""
+    if spec.http is not None:
+        return HttpSource(url=spec.http.url, digest=spec.http.digest or "")
+    if spec.git is not None:
+        ref = spec.git.ref
+        return GitSource(
+            url=spec.git.url,
+            branch=(ref.branch if ref else None) or "",
+            tag=(ref.tag if ref else None) or "",
+            semver=(ref.semver if ref else None) or "",
+            name=(ref.name if ref else None) or "",
+            commit=(ref.commit if ref else None) or "",
+            recurse_submodules=spec.git.recurse_submodules,
+            verify=spec.git.verify.mode if spec.git.verify else None,
+        )
+    if spec.oci is not None:
+        artifact = spec.oci.ref
+        return OciSource(
+            url=spec.oci.url,
+            tag=(artifact.tag if artifact else None) or "",
+            semver=(artifact.semver if artifact else None) or "",
+            semver_filter=(artifact.semver_filter if artifact else None) or "",
+            digest=(artifact.digest if artifact else None) or "",
+            media_type=spec.oci.layer_selector.media_type if spec.oci.layer_selector else "",
+            verify=spec.oci.verify is not None,
+        )
+    assert spec.bucket is not None
+    return BucketSource(
+        endpoint=spec.bucket.endpoint,
+        bucket=spec.bucket.bucket_name,
+        prefix=spec.bucket.prefix or "",
+        region=spec.bucket.region or "",
+    )
+
+
+def flux_source(kind: str, body: Mapping[str, Any], host: str) -> HttpSource:
+    """The artifact that a Flux object publishes. Raises Waiting (DependencyNotReady) or Terminal (UrlInvalid)."""
+    name = body["metadata"]["name"]
+    artifact = (body.get("status") or {}).get("artifact") or {}
+    url, digest, revision = (str(artifact.get(key) or "") for key in ("url", "digest", "revision"))
+    if not url:
+        raise Waiting(f"{kind} {name} has no artifact yet", reason=Reason.DEPENDENCY_NOT_READY, after=15.0)
+    try:
+        parts = urlsplit(url)
+        same = (parts.hostname or "").rstrip(".") == host.rstrip(".") and parts.username is None
+        scheme = parts.scheme
+    except ValueError:
+        same, scheme = False, ""
+    if not same or scheme not in ("http", "https"):
+        raise Terminal(
+            f"the artifact of {kind} {name} is not on {host}, the platform's source-controller (courier.fluxHost)",
+            reason=Reason.URL_INVALID,
+        )
+    if not digest.startswith("sha256:") or len(digest) != 71:
+        raise Terminal(f"the artifact of {kind} {name} has no sha256 digest", reason=Reason.VERIFICATION_FAILED)
+    return HttpSource(url=url, digest=digest, revision=revision[:512] or digest, flux=True)
+
+
+def fetch_request(
+    registry: TemplateRegistry,
+    source: FetchSource,
+    secrets: Mapping[str, Mapping[str, str]],
+    tenant: Tenant,
+    ranges: ClusterRanges,
+    config: Config,
+    known: str,
+) -> FetchRequest:
+    """The whole request. ``secrets``: data of the Secrets that ``needed_secrets`` names, by name."""
+    spec, needed = registry.spec, needed_secrets(registry.spec)
+    settings = config.courier
+    wall = min(float(spec.timeout_seconds), settings.max_timeout)
+    return FetchRequest(
+        source=source,
+        path=spec.path,
+        ignore=spec.ignore or "",
+        known=known,
+        credentials=_only(secrets.get(needed.credentials, {}), CREDENTIAL_KEYS),
+        certificates=_only(secrets.get(needed.certificates, {}), CERTIFICATE_KEYS),
+        signers=dict(list(secrets.get(needed.signers, {}).items())[:MOST_SIGNERS]),
+        allow=allow_list(tenant, ranges, config, source),
+        limits=CourierLimits(
+            wall_seconds=wall,
+            connect_seconds=min(10.0, wall),
+            read_seconds=min(30.0, wall),
+            cpu_seconds=settings.cpu_seconds,
+            memory_bytes=settings.memory_bytes,
+            download_bytes=settings.download_bytes,
+            source_bytes=config.jobs.source_bytes,
+            files=config.jobs.files,
+        ),
+    )
+
+
+def allow_list(tenant: Tenant, ranges: ClusterRanges, config: Config, source: FetchSource | None = None) -> Allow:
+    """Where this tenant's courier may connect to: the platform's list and what the Tenant's own rules are granted.
+
+    Raises Waiting (ClusterRangesUnknown) while nobody knows which addresses are the cluster's own.
+    """
+    if ranges.missing:
+        raise Waiting(
+            f"no address outside of the cluster can be called: {ranges.missing}",
+            reason=Reason.CLUSTER_RANGES_UNKNOWN,
+            after=30.0,
+        )
+    egress = config.courier.egress
+    services = [Service(host=item.host, port=item.port) for item in egress.services]
+    if isinstance(source, HttpSource) and source.flux:
+        parts = urlsplit(source.url)
+        services.append(Service(host=parts.hostname or "", port=parts.port or (443 if parts.scheme == "https" else 80)))
+    granted = [rule.cidr for rule in tenant.spec.network.egress_to if rule.cidr]
+    return Allow(
+        cidrs=list(
+            dict.fromkeys(
+                (*egress.cidrs, *(it for it in granted if isinstance(carve(ip_network(it), ranges.closed), tuple)))
+            )
+        ),
+        hosts=list(egress.hosts),
+        closed=[str(item) for item in ranges.closed],
+        services=services,
+    )
+
+
+def _only(data: Mapping[str, str], keys: frozenset[str]) -> dict[str, str]:
+    return {key: value for key, value in data.items() if key in keys}
