@@ -89,6 +89,8 @@ class Unit(ValueMaker):
         self.lexer = lexer
         self.where = Where(name, lexer)
         self.survey = Survey(root)
+        #: Whether outputs are neither escaped nor checked.
+        self.plain = env.undefined != "Error" and not env.autoescape
         self.scope: Scope
         self.blocks: dict[str, Callable[..., None]] = {}
         found = [] if not has_blocks else [node for node in nodes.walk(root) if isinstance(node, nodes.Block)]
@@ -211,12 +213,16 @@ class Unit(ValueMaker):
 
     def _steps(self, body: Any, steps: list[Step], text: str) -> str:
         """Adds the steps of a body; ``text`` is to be written before. Returns the text that is to be written behind."""
+        plain, value = self.plain, self.value
         for item in body.items:
             kind = type(item)
             if kind is nodes.Output:
                 for part in item.items:
                     if type(part) is nodes.Data:
                         text = text + part.value if text else part.value
+                    elif plain:
+                        steps.append((part.pos, text, value(part), ops.output))
+                        text = ""
                     else:
                         steps.append((part.pos, text, *self._print(part)))
                         text = ""
@@ -233,8 +239,6 @@ class Unit(ValueMaker):
     def _print(self, node: Any) -> tuple[Code, Callable[[Render, Any], str] | None]:
         value = self.value(node)
         env = self.env
-        if env.undefined != "Error" and not env.autoescape:
-            return value, ops.output
         emit = ops.output_escaped if env.autoescape else ops.output
         if env.undefined == "Error":
             name = plain_name(node)

@@ -152,18 +152,17 @@ class ValueMaker:
 
     def _lookup(self, node: nodes.LookupVal) -> Code:
         key, target = node.val, node.target
-        if isinstance(key, nodes.Slice):
-            raise Unsupported
-        if isinstance(key, nodes.Literal) and isinstance(key.value, str):
+        if type(key) is nodes.Literal and type(key.value) is str:
             name = key.value
-            if isinstance(target, nodes.Symbol) and target.value == "loop" and name in LOOP_FIELDS:
-                field = self._loop_field(name)
-                if field is not None:
-                    return field
-            if type(target) is nodes.Symbol and name not in OBJECT:
-                quick = self._field(target.value, name)
-                if quick is not None:
-                    return quick
+            if type(target) is nodes.Symbol:
+                if target.value == "loop" and name in LOOP_FIELDS:
+                    field = self._loop_field(name)
+                    if field is not None:
+                        return field
+                if name not in OBJECT:
+                    quick = self._field(target.value, name)
+                    if quick is not None:
+                        return quick
             owner = self.value(target)
             if name in OBJECT:
                 return lambda v: member(v[RT], owner(v), name)
@@ -173,6 +172,8 @@ class ValueMaker:
                 return value.get(name, U) if type(value) is dict else member(v[RT], value, name)
 
             return get
+        if isinstance(key, nodes.Slice):
+            raise Unsupported
         owner, index = self.value(target), self.value(key)
         return lambda v: member(v[RT], owner(v), index(v))
 
