@@ -72,6 +72,7 @@ COMPONENT_DATABASE: Final = "database"
 COMPONENT_PROBE_SERVER: Final = "network-probe-server"  # the two pods that try whether policies are enforced
 COMPONENT_PROBE_CLIENT: Final = "network-probe-client"
 COMPONENT_OUTPUT: Final = "output"
+COMPONENT_DIFF: Final = "diff"  # ConfigMap <job>-diff
 COMPONENT_WEBHOOKS: Final = "webhooks"
 
 # --- field managers of server-side apply, one for each concern -----------------------------------------------------------

@@ -163,6 +163,7 @@ class Action(Message):
     inferred: list[str] = Field(default_factory=list)
     problems: Problems = Field(default_factory=list)
     deprecated: bool = False
+    deprecation: Text = ""
     schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
 
     @property
@@ -211,6 +212,7 @@ class RenderRequest(Message):
     prune: bool = Field(default=False, description="whether files of the last run that are not made any more go")
     on_conflict: str = Field(default="conflict", pattern="^(conflict|overwrite|skip|markers)$")
     diff_bytes: int = Field(default=0, ge=0, le=MAX_DIFF_BYTES, description="most bytes of the diff; 0: none is made")
+    below: str = Field(default="", max_length=1024, description="folder that all files go below")
     hidden: list[str] = Field(
         default_factory=list, description="existing files that hold secrets: no lines in the diff"
     )

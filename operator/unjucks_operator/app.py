@@ -51,10 +51,12 @@ from unjucks_operator.engine.runner import Runner
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import OperatorError, Waiting
 from unjucks_operator.housekeeping import Housekeeper
+from unjucks_operator.job.diffs import Diffs
 from unjucks_operator.job.execute import Execution
 from unjucks_operator.job.outputs.opening import Outputs
 from unjucks_operator.job.plan import Run
 from unjucks_operator.job.reconcile import JobReconciler
+from unjucks_operator.job.rendering import Rendering
 from unjucks_operator.job.room import HourlyRoom
 from unjucks_operator.job.waiting import WaitingTeller
 from unjucks_operator.kube.api import KubeApi
@@ -370,8 +372,8 @@ class App:
                 outputs=Outputs(self.api),
                 ledger=self.ledger,
                 storage=self.storage,
-                lease=self._lease_renderer,
-                config=config,
+                rendering=Rendering(storage=self.storage, lease=self._lease_renderer, config=config),
+                diffs=Diffs(self.api),
                 holder=self.identity,
             ),
             room=self.room,

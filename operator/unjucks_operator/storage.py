@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from unjucks_api.render_protocol import Action, SourceFile
-from unjucks_operator.database.artifacts import Artifacts, Tree
+from unjucks_api.tree import tree_digest
+from unjucks_operator.database.artifacts import MAX_TREE_BYTES, MAX_TREE_FILES, Artifacts, Tree
 from unjucks_operator.database.catalogs import Catalogs
 
 MAX_CACHED_BYTES = 64 * 1024 * 1024
@@ -43,6 +44,14 @@ class TemplateStorage:
         files = to_source_files(tree)
         self._remember_tree(role, digest, files)
         return files
+
+    async def keep(self, role: str, tree: Tree) -> str:
+        """Store what templates gave, for the next update of a job; its digest, or nothing when it is empty or too large."""
+        if not tree or sum(len(content) for content, _ in tree.values()) > MAX_TREE_BYTES or len(tree) > MAX_TREE_FILES:
+            return ""
+        digest = tree_digest(tree)
+        await self._artifacts.put(role, digest, tree)
+        return digest
 
     async def actions(self, role: str, key: str) -> tuple[Action, ...] | None:
         """The catalogue; None when it is not stored."""

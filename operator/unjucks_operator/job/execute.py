@@ -6,30 +6,40 @@ Where a run stopped before, it goes on: ``database.ledger`` says why nothing is 
 ``job.reconcile``, which turns the result, or the error, into status.
 """
 
-import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
+from unjucks_api.conditions import ConditionType, find_condition
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Limits, OnFinding, RenderRequest, RenderResponse
+from unjucks_api.render_protocol import RenderResponse
 from unjucks_api.v1alpha1.generation_job import GenerationJob
+from unjucks_api.v1alpha1.generation_job_run import Mode
 from unjucks_api.v1alpha1.tenant import Tenant
-from unjucks_operator.config import Config
 from unjucks_operator.database.ledger import Claim, Ledger, RunState
-from unjucks_operator.errors import Conflict, Terminal, Waiting
+from unjucks_operator.errors import Conflict, Terminal
+from unjucks_operator.job.diffs import Diffs
+from unjucks_operator.job.existing import (
+    Existing,
+    Outcome,
+    Policy,
+    changed_paths,
+    combined_diff,
+    cut_lines,
+    existing_of,
+    outcome_of,
+    policy_of,
+    refuse_conflicts,
+)
+from unjucks_operator.job.facts import DiffFigures
 from unjucks_operator.job.outputs.base import Found, Output, Published, Result
-from unjucks_operator.job.outputs.files import File, written_files
+from unjucks_operator.job.outputs.files import written_files
 from unjucks_operator.job.outputs.opening import Outputs
-from unjucks_operator.job.outputs.target import refuse_misplaced, target_of
+from unjucks_operator.job.outputs.target import refuse_misplaced
 from unjucks_operator.job.plan import Run
+from unjucks_operator.job.rendering import DIFF_BYTES, Rendering
 from unjucks_operator.job.status import Progress
-from unjucks_operator.renderers.client import RendererClient
 from unjucks_operator.storage import TemplateStorage
-
-LeaseRenderer = Callable[[GenerationJob, Run], AbstractAsyncContextManager[RendererClient]]
-"""(job, run) → a renderer of the job's tenant, warm or fresh."""
 
 
 class RunFailed(Terminal):
@@ -53,6 +63,15 @@ class _Work:
     found: Found | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """What the renderers answered, and what they were told about existing files."""
+
+    responses: Sequence[RenderResponse]
+    existing: Existing
+    policy: Policy
+
+
 class Execution:
     """Runs jobs. ``holder`` names this incarnation of the operator in the ledger."""
 
@@ -62,45 +81,48 @@ class Execution:
         outputs: Outputs,
         ledger: Ledger,
         storage: TemplateStorage,
-        lease: LeaseRenderer,
-        config: Config,
+        rendering: Rendering,
+        diffs: Diffs,
         holder: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outputs = outputs
         self._ledger = ledger
         self._storage = storage
-        self._lease = lease
-        self._config = config
+        self._rendering = rendering
+        self._diffs = diffs
         self._holder = holder
         self._clock = clock
 
     async def run(
         self, job: GenerationJob, run: Run, place: Place, progress: Progress, on_started: Callable[[], Awaitable[None]]
     ) -> Reason:
-        """Run it. Fills ``progress``; returns Succeeded, UpToDate or DryRunComplete; raises what stopped it.
+        """Run it. Fills ``progress``; returns Succeeded, UpToDate, DryRunComplete or DriftDetected; raises what stopped it.
 
         ``on_started`` is awaited when a renderer has taken the run.
         """
-        if job.spec.dry_run:
-            async with self._renderer(job, run, place, progress) as (renderer, request):
-                await on_started()
-                dry = await self._render(renderer, request, progress)
-            progress.files = to_files(dry, None)
-            return Reason.DRY_RUN_COMPLETE
+        if job.spec.dry_run or run.occasion.dry or job.mode is Mode.CHECK:
+            return await self._compare(job, run, place, progress, on_started)
         output = self._outputs.open(job, place.tenant)
-        response: RenderResponse | None = None
+        if await self._is_up_to_date(job, run, output, progress):
+            return Reason.UP_TO_DATE
+        rendered: _Rendered | None = None
         work = await self._resume(job, run, place, output)
         if work is None or not self._is_done(work, run):
-            response, work = await self._render_claimed(job, run, place, progress, on_started, work, output)
+            rendered, work = await self._render_claimed(job, run, place, progress, on_started, work, output)
         progress.attempts = work.claim.attempt
-        if response is None:
+        if rendered is None:
             return await self._finish_published(job, run, place, work, progress)
         started = self._clock()
         try:
-            progress.files = to_files(response, work.found)
-            refuse_misplaced(output.target, written_files(progress.files))
-            result = Result(run.key, run.generator, run.action, run.tree, response.engine_version, progress.files)
+            outcome = outcome_of(rendered.responses, rendered.existing, rendered.policy)
+            progress.files = outcome.shown
+            refuse_conflicts(outcome.conflicts)
+            refuse_misplaced(output.target, written_files(outcome.files))
+            progress.last = await self._storage.keep(place.role, outcome.last)
+            result = Result(
+                run.key, run.generator, run.action, run.tree, progress.engine_version, outcome.files, progress.last
+            )
             prepared = output.prepare(result)
             progress.manifest_digest = prepared.digest
             attempt = work.claim.attempt
@@ -112,6 +134,80 @@ class Execution:
         await self._record_published(job, run, place, work.claim, output, progress, published)
         progress.publish_seconds = self._clock() - started
         return Reason.SUCCEEDED if published.written else Reason.UP_TO_DATE
+
+    async def _compare(
+        self, job: GenerationJob, run: Run, place: Place, progress: Progress, on_started: Callable[[], Awaitable[None]]
+    ) -> Reason:
+        """Render beside what is there and keep the difference. Nothing is claimed, and nothing but the diff is written."""
+        output = self._outputs.open(job, place.tenant) if job.spec.output is not None else None
+        found = await output.observe() if output is not None else None
+        policy = self._policy(job, run, output)
+        existing = await self._existing(place, found, policy)
+        async with self._rendering.lease(job, run, place.role, progress) as leased:
+            await on_started()
+            responses = await self._rendering.render(job, run, leased, existing, policy, progress, diff=True)
+        outcome = outcome_of(responses, existing, policy)
+        progress.files = outcome.shown
+        progress.diff = await self._keep_diff(job, run, place, responses, outcome, existing)
+        if found is not None:
+            progress.output_facts, progress.manifest_digest, progress.last = (
+                found.facts,
+                found.manifest_digest,
+                found.last,
+            )
+        if job.mode is not Mode.CHECK:
+            return Reason.DRY_RUN_COMPLETE
+        return Reason.DRIFT_DETECTED if outcome.changes else Reason.UP_TO_DATE
+
+    async def _keep_diff(
+        self,
+        job: GenerationJob,
+        run: Run,
+        place: Place,
+        responses: Sequence[RenderResponse],
+        outcome: Outcome,
+        existing: Existing,
+    ) -> DiffFigures:
+        removed = [file for file in outcome.shown if file.action == "removed"] if run.items else []
+        text = combined_diff([it.diff.text for it in responses], removed, existing)
+        kept = cut_lines(text, DIFF_BYTES)
+        lines = sum(existing.files[file.path].content.count(b"\n") for file in removed)
+        size = (
+            sum(it.diff.bytes for it in responses)
+            + len(text.encode())
+            - sum(len(it.diff.text.encode()) for it in responses)
+        )
+        return DiffFigures(
+            added=sum(it.diff.added for it in responses),
+            removed=sum(it.diff.removed for it in responses) + lines,
+            size=size,
+            truncated=len(kept.encode()) < size,
+            name=await self._diffs.store(job, place.tenant, kept),
+        )
+
+    def _policy(self, job: GenerationJob, run: Run, output: Output | None) -> Policy:
+        policy = policy_of(job, output.target if output is not None else None)
+        # A repair is asked for: what somebody edited is written as it was.
+        return replace(policy, update=False, on_conflict="overwrite") if run.occasion.repair else policy
+
+    async def _existing(self, place: Place, found: Found | None, policy: Policy) -> Existing:
+        last = await self._storage.files(place.role, found.last) if found is not None and found.last else None
+        return existing_of(found, last or (), policy)
+
+    async def _is_up_to_date(self, job: GenerationJob, run: Run, output: Output, progress: Progress) -> bool:
+        """Whether an earlier run of equal inputs ended well, nobody asked for another, and its output is as it left it."""
+        status = job.status
+        known = (status.get("output") or {}).get("digest")
+        complete = (find_condition(status, ConditionType.COMPLETE) or {}).get("status") == "True"
+        asked = run.occasion.name or (status.get("lastHandledRequestedAt") or "") != job.requested_at
+        if asked or not complete or not known or status.get("inputsDigest") != run.inputs_digest:
+            return False
+        found = await output.observe()
+        if found is None or not found.holds(known) or changed_paths(found):
+            return False
+        progress.manifest_digest, progress.last = found.manifest_digest, found.last
+        progress.files, progress.engine_version, progress.output_facts = found.files, found.engine, found.facts
+        return True
 
     async def _resume(self, job: GenerationJob, run: Run, place: Place, output: Output) -> _Work | None:
         """Take over a run that an earlier attempt has brought further than its claim; None when there is none.
@@ -152,9 +248,9 @@ class Execution:
         on_started: Callable[[], Awaitable[None]],
         work: _Work | None,
         output: Output,
-    ) -> tuple[RenderResponse | None, _Work]:
+    ) -> tuple["_Rendered | None", _Work]:
         """Render under a claim; None when somebody else turns out to have published meanwhile."""
-        async with self._renderer(job, run, place, progress) as (renderer, request):
+        async with self._rendering.lease(job, run, place.role, progress) as leased:
             if work is None:
                 work = await self._claimed(job, run, place, output)
                 if self._is_done(work, run):
@@ -162,7 +258,10 @@ class Execution:
             progress.attempts = work.claim.attempt
             await on_started()
             try:
-                return await self._render(renderer, request, progress), work
+                policy = self._policy(job, run, output)
+                existing = await self._existing(place, work.found, policy)
+                responses = await self._rendering.render(job, run, leased, existing, policy, progress)
+                return _Rendered(responses, existing, policy), work
             except Terminal as error:
                 await self._give_up(job, run, place, work.claim, error)
                 raise
@@ -196,7 +295,7 @@ class Execution:
         claim, found = work.claim, work.found
         if found is None or not found.holds(claim.run.manifest_digest):
             raise Conflict(f"the output of job {job.name} changed while it was looked at")
-        progress.manifest_digest = found.manifest_digest
+        progress.manifest_digest, progress.last = found.manifest_digest, found.last
         progress.files, progress.engine_version = found.files, found.engine
         progress.output_facts = found.facts
         if claim.granted:
@@ -218,70 +317,3 @@ class Execution:
         target, digest = output.target, progress.manifest_digest
         told = {"kind": target.kind, "namespace": job.namespace, "name": target.name, "uid": published.uid}
         await self._ledger.record_published(place.role, job.uid, run.key, claim.attempt, digest, told)
-
-    @asynccontextmanager
-    async def _renderer(
-        self, job: GenerationJob, run: Run, place: Place, progress: Progress
-    ) -> AsyncIterator[tuple[RendererClient, RenderRequest]]:
-        """A renderer for the run, and what it is asked."""
-        files = await self._storage.files(place.role, run.tree)
-        if files is None:
-            raise Waiting(
-                f"the templates {run.tree[:19]} are not stored any more; the registry is read again",
-                reason=Reason.REGISTRY_NOT_READY,
-                after=2.0,
-            )
-        budgets, target = self._config.jobs, target_of(job)
-        request = RenderRequest(
-            task=run.key,
-            digest=run.tree,
-            files=files,
-            generator=run.generator,
-            action=run.action,
-            variables=run.variables,
-            sensitive=list(run.sensitive),
-            on_finding=run.on_finding,
-            secrets_have_a_place=target is not None and target.takes_secrets,
-            engine=run.engine,
-            shared_schema=run.shared_schema,
-            limits=Limits(
-                wall_seconds=min(job.timeout_seconds, budgets.max_wall_seconds),
-                cpu_seconds=budgets.cpu_seconds,
-                memory_bytes=budgets.memory_bytes,
-                output_bytes=budgets.output_bytes,
-                files=budgets.files,
-                source_bytes=budgets.source_bytes,
-            ),
-        )
-        queued = self._clock()
-        async with self._lease(job, run) as renderer:
-            progress.queue_seconds += self._clock() - queued
-            yield renderer, request
-
-    async def _render(self, renderer: RendererClient, request: RenderRequest, progress: Progress) -> RenderResponse:
-        started = self._clock()
-        response = await renderer.render(request)
-        progress.render_seconds = self._clock() - started
-        progress.cpu_seconds = response.cpu_seconds
-        progress.wall_seconds = response.wall_seconds
-        progress.memory_bytes = response.max_rss_bytes
-        progress.engine_version = response.engine_version
-        progress.findings, progress.findings_total = tuple(response.findings), response.findings_total
-        progress.redacted = request.on_finding is OnFinding.REDACT
-        return response
-
-
-def to_files(response: RenderResponse, found: Found | None) -> list[File]:
-    """The response's files, with what each one means for the output that is there: created, updated or unchanged. Pure."""
-    before = {file.path: file.sha256 for file in found.files} if found is not None else {}
-    files = []
-    for item in response.files:
-        if item.action in ("skipped", "removed"):
-            files.append(File(item.path, b"", item.mode, "", "skipped", item.template, item.sensitive))
-            continue
-        content = base64.b64decode(item.content, validate=True)
-        digest = item.sha256.removeprefix("sha256:")
-        known = before.get(item.path)
-        action = "created" if known is None else "unchanged" if known == digest else "updated"
-        files.append(File(item.path, content, item.mode, digest, action, item.template, item.sensitive))
-    return sorted(files, key=lambda file: file.path)

@@ -235,3 +235,17 @@ def _gone_lines(file: File) -> str:
     except UnicodeDecodeError:
         return "# binary: not shown\n"
     return f"@@ -1,{len(lines)} +0,0 @@\n" + "".join(f"-{line}\n" for line in lines) if lines else ""
+
+
+def cut_lines(text: str, most: int) -> str:
+    """The first whole lines that have at most ``most`` bytes together."""
+    if len(text.encode()) <= most:
+        return text
+    head = text.encode()[:most].decode(errors="ignore")
+    return head[: head.rfind("\n") + 1]
+
+
+def changed_paths(found: Found) -> list[str]:
+    """The files that are not as the last run wrote them: edited, or gone."""
+    now = {file.path: file.sha256 for file in found.files}
+    return sorted(path for path, digest in found.manifest.items() if now.get(path) != digest)

@@ -11,7 +11,7 @@ Waiting for something else (registry, ConfigMap, tenant) is raised as ``errors.W
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,9 @@ from unjucks_api.variable_messages import ProblemKind
 from unjucks_api.variables import validate
 from unjucks_operator.artifact import artifact_digest, engine_options, refuse_classification
 from unjucks_operator.errors import Terminal, Waiting
-from unjucks_operator.job.variables import SourceKey, merge_variables
+from unjucks_operator.job.dependencies import require_dependencies
+from unjucks_operator.job.matrix import Item, expand_matrix
+from unjucks_operator.job.variables import Merged, SourceKey, merge_variables
 
 RETRY_REGISTRY = 15.0
 """Seconds until a registry that is missing or not ready is looked at again; its events tell earlier."""
@@ -56,6 +58,19 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Occasion:
+    """Why a job runs once more although nothing that it reads has changed. ``name`` becomes a part of the run's key.
+
+    ``repair``: edits of the output are undone. ``dry``: only the diff is made.
+    """
+
+    name: str = ""
+    repair: bool = False
+    dry: bool = False
+    scheduled: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run, frozen: what is rendered with what, and the key under which it is published at most once."""
 
@@ -69,6 +84,11 @@ class Run:
     engine: EngineOptions
     shared_schema: dict[str, Any] = field(default_factory=dict)
     on_finding: OnFinding = OnFinding.WARN
+    items: tuple[Item, ...] = ()
+    """The runs of a matrix, each with its whole variables as ``values``."""
+    action_digest: str = ""
+    deprecation: str = ""
+    occasion: Occasion = Occasion()
 
 
 Decision = Done | Stop | Pause | Run
@@ -85,6 +105,8 @@ class JobObserved:
     sources: Mapping[SourceKey, Mapping[str, str] | None]
     inputs_key: bytes
     """Secret key of this tenant: digests of inputs must not let anybody guess the inputs."""
+    dependencies: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    """Bodies of the jobs that ``dependsOn`` leads to, also over others, by name; None for one that does not exist."""
 
 
 def has_ended(status: Mapping[str, Any]) -> bool:
@@ -114,22 +136,26 @@ def plan_at_rest(job: GenerationJob) -> Stop | Pause | None:
     return None
 
 
-def plan_job(job: GenerationJob, observed: JobObserved) -> Decision:
-    """The one decision for now. Raises Waiting for dependencies, Terminal for inputs that cannot work."""
-    if is_finished(job):
+def plan_job(job: GenerationJob, observed: JobObserved, occasion: Occasion | None = None) -> Decision:
+    """The one decision for now. Raises Waiting for dependencies, Terminal for inputs that cannot work.
+
+    ``occasion``: a finished job runs once more.
+    """
+    if is_finished(job) and occasion is None:
         return Done(delete_at(job))
     at_rest = plan_at_rest(job)
     if at_rest is not None:
         return at_rest
     if observed.tenant_suspended:
         return Pause("the tenant is suspended: no job starts")
-    registry = _require_registry(job, observed)
+    require_dependencies(job.name, [it.name for it in job.spec.depends_on], observed.dependencies)
+    registry = require_registry(job, observed)
     refuse_classification(registry, observed.data_policy)
-    action = _require_action(job, registry, observed)
-    return _freeze(job, registry, action, observed)
+    action = require_action(job, registry, observed)
+    return _freeze(job, registry, action, observed, occasion or Occasion())
 
 
-def _require_registry(job: GenerationJob, observed: JobObserved) -> TemplateRegistry:
+def require_registry(job: GenerationJob, observed: JobObserved) -> TemplateRegistry:
     name = job.spec.registry_ref.name
     if observed.registry is None:
         raise Waiting(
@@ -155,7 +181,7 @@ def _require_registry(job: GenerationJob, observed: JobObserved) -> TemplateRegi
     return observed.registry
 
 
-def _require_action(job: GenerationJob, registry: TemplateRegistry, observed: JobObserved) -> Action:
+def require_action(job: GenerationJob, registry: TemplateRegistry, observed: JobObserved) -> Action:
     template = job.spec.template
     wanted = f"{template.generator}/{template.action}"
     if template.digest and template.digest != artifact_digest(registry):
@@ -179,32 +205,38 @@ def _require_action(job: GenerationJob, registry: TemplateRegistry, observed: Jo
     )
 
 
-def _freeze(job: GenerationJob, registry: TemplateRegistry, action: Action, observed: JobObserved) -> Run:
+def _freeze(
+    job: GenerationJob, registry: TemplateRegistry, action: Action, observed: JobObserved, occasion: Occasion
+) -> Run:
     merged = merge_variables(job.spec.variables, job.spec.variables_from, observed.sources)
-    variables, problems = validate(action.schema_, merged.values, text=merged.texts, sensitive=merged.sensitive)
-    if problems:
-        missing = all(problem.kind is ProblemKind.MISSING for problem in problems)
-        raise Terminal(
-            "; ".join(str(problem) for problem in problems),
-            reason=Reason.VARIABLES_MISSING if missing else Reason.VARIABLES_INVALID,
+    variables: dict[str, Any] = {}
+    items: tuple[Item, ...] = ()
+    if job.spec.matrix is None:
+        variables = _valid(action, merged, {}, "")
+    else:
+        items = tuple(
+            replace(item, values=_valid(action, merged, item.values, item.label))
+            for item in expand_matrix(job.spec.matrix)
         )
     engine = engine_options(registry)
     on_finding = observed.data_policy.on_finding_in(registry.classification)
+    spec = job.spec
     inputs = orjson.dumps(
         {
-            "tree": artifact_digest(registry),
+            "action": action.digest,
             "template": [action.generator, action.action],
             "engine": engine.model_dump(),
             "sharedSchema": registry.spec.variables.schema_,
             "variables": variables,
-            "output": job.spec.output.wire() if job.spec.output else None,
-            "dryRun": job.spec.dry_run,
+            "matrix": [[item.below, item.values] for item in items],
+            "output": spec.output.wire() if spec.output else None,
+            "how": [job.mode, spec.on_conflict, spec.prune, spec.dry_run],
             "onFinding": on_finding.value,
         },
         option=orjson.OPT_SORT_KEYS,
     )
     digest = hmac.new(observed.inputs_key, inputs, hashlib.sha256).hexdigest()
-    run = "\0".join((job.uid, str(job.generation), job.requested_at, digest))
+    run = "\0".join((job.uid, str(job.generation), job.requested_at, occasion.name, digest))
     return Run(
         key=hmac.new(observed.inputs_key, run.encode(), hashlib.sha256).hexdigest()[:40],
         inputs_digest=f"hmac-sha256:{digest}",
@@ -216,7 +248,26 @@ def _freeze(job: GenerationJob, registry: TemplateRegistry, action: Action, obse
         engine=engine,
         shared_schema=registry.spec.variables.schema_,
         on_finding=on_finding,
+        items=items,
+        action_digest=action.digest,
+        deprecation=action.deprecation,
+        occasion=occasion,
     )
+
+
+def _valid(action: Action, merged: Merged, more: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """The variables of one run with defaults filled in. Raises Terminal with everything that is wrong."""
+    values = {**merged.values, **more}
+    texts = frozenset(text for text in merged.texts if text.split(".")[0] not in more)
+    variables, problems = validate(action.schema_, values, text=texts, sensitive=merged.sensitive)
+    if problems:
+        missing = all(problem.kind is ProblemKind.MISSING for problem in problems)
+        where = f"{label}: " if label else ""
+        raise Terminal(
+            where + "; ".join(str(problem) for problem in problems),
+            reason=Reason.VARIABLES_MISSING if missing else Reason.VARIABLES_INVALID,
+        )
+    return variables
 
 
 def delete_at(job: GenerationJob) -> datetime | None:

@@ -14,11 +14,25 @@ from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Finding
 from unjucks_api.v1alpha1.common import seconds_text
 from unjucks_api.v1alpha1.generation_job import GenerationJob
-from unjucks_api.v1alpha1.generation_job_status import MAX_FILES_SHOWN, MAX_FINDINGS_SHOWN
-from unjucks_operator.errors import OperatorError
-from unjucks_operator.job.outputs.files import File
+from unjucks_api.v1alpha1.generation_job_run import Mode
+from unjucks_operator.errors import OperatorError, Terminal, Waiting
+from unjucks_operator.job.facts import DiffFigures, diff_facts, file_facts, finding_facts, found_condition, matrix_facts
+from unjucks_operator.job.outputs.files import File, written_files
 from unjucks_operator.job.outputs.target import target_of
 from unjucks_operator.job.plan import Run
+from unjucks_operator.job.schedule import next_time
+
+
+class NextAttempt(Waiting):
+    """A run failed for a cause that may heal; ``attempts`` were made of it, the next one follows after a pause."""
+
+    def __init__(self, message: str, *, reason: Reason, after: float, attempts: int, run_key: str) -> None:
+        super().__init__(message, reason=reason, after=after)
+        self.attempts = attempts
+        self.run_key = run_key
+
+
+_DIFFERENT = ("created", "updated", "removed", "conflicted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,10 @@ class Progress:
     """What ``status.output`` tells beside kind, name and digest."""
     findings: Sequence[Finding] = field(default_factory=tuple)
     findings_total: int = 0
+    last: str = ""
+    """Digest of what the templates gave."""
+    diff: DiffFigures | None = None
+    matrix: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     redacted: bool = False
     """Whether what was found was taken out."""
 
@@ -58,7 +76,7 @@ class Progress:
 def compute_pending(
     job: GenerationJob, error: OperatorError, *, started: datetime | None, now: datetime
 ) -> dict[str, Any]:
-    """The job waits: for a dependency, a renderer, its turn, or something outside that is down."""
+    """The job waits: for a dependency, a renderer, its turn, the next attempt, or something outside that is down."""
     phase = (
         "Queued"
         if error.reason in (Reason.QUEUED, Reason.RENDERER_STARTING, Reason.RENDERER_UNAVAILABLE)
@@ -71,6 +89,8 @@ def compute_pending(
     status = _base(job, phase)
     if started is not None:
         status["startTime"] = timestamp(started)
+    if isinstance(error, NextAttempt):
+        status |= {"attempts": error.attempts, "runKey": error.run_key}
     return _finish(job, status, conditions, now)
 
 
@@ -99,27 +119,38 @@ def compute_succeeded(
     job: GenerationJob, run: Run, progress: Progress, *, reason: Reason, now: datetime
 ) -> dict[str, Any]:
     """The job ended well. ``reason``: Succeeded, UpToDate (the output was there already) or DryRunComplete."""
-    count = len([file for file in progress.files if file.action != "skipped"])
+    count = len(written_files(progress.files))
     target = None if job.spec.dry_run else target_of(job)
     where = str(target) if target else ""
+    drifted = reason is Reason.DRIFT_DETECTED
+    others = sum(file.action in _DIFFERENT for file in progress.files)
     text = {
         Reason.DRY_RUN_COMPLETE: f"{count} file(s) rendered; nothing was written (dryRun)",
         Reason.UP_TO_DATE: f"{where} holds these {count} file(s) already",
+        Reason.DRIFT_DETECTED: f"{others} file(s) of {where} are not what the templates give now (mode: Check)",
     }.get(reason, f"{count} file(s) published to {where}")
     conditions = [
-        Condition(ConditionType.READY, "True", reason, text),
+        Condition(ConditionType.READY, "False" if drifted else "True", reason, text),
         Condition(ConditionType.COMPLETE, "True", reason, text),
         Condition(ConditionType.VALIDATED, "True", Reason.SUCCEEDED, "the variables fit the template's schema"),
         Condition(ConditionType.RENDERED, "True", Reason.SUCCEEDED, f"{count} file(s)"),
     ]
+    if drifted:
+        conditions.append(Condition(ConditionType.STALLED, "True", reason, text))
     if progress.findings:
-        conditions.append(_found(progress))
-    if not job.spec.dry_run:
+        conditions.append(found_condition(progress.findings, progress.findings_total, redacted=progress.redacted))
+    if run.deprecation:
+        deprecated = f"template {run.generator}/{run.action} is {run.deprecation}"
+        conditions.append(Condition(ConditionType.TEMPLATE_DEPRECATED, "True", Reason.TEMPLATE_DEPRECATED, deprecated))
+    if not job.spec.dry_run and job.mode is not Mode.CHECK:
         conditions.append(Condition(ConditionType.PUBLISHED, "True", reason, text))
-    status = _base(job, "Succeeded") | _run_facts(job, run, progress)
+    status = _base(job, "Drifted" if drifted else "Succeeded") | _run_facts(job, run, progress)
     status |= (
-        _file_facts(progress.files)
-        | _finding_facts(progress)
+        file_facts(progress.files)
+        | finding_facts(progress.findings, progress.findings_total)
+        | diff_facts(progress.diff)
+        | matrix_facts(progress.matrix)
+        | schedule_facts(job, run.occasion.scheduled, now)
         | {
             "completionTime": timestamp(now),
             "lastHandledRequestedAt": job.requested_at,
@@ -142,6 +173,8 @@ def compute_succeeded(
     if target:
         status["output"] = {"kind": target.kind, "name": target.name, "digest": progress.manifest_digest}
         status["output"] |= progress.output_facts
+        if progress.last:
+            status["output"]["last"] = progress.last
     return _finish(job, status, conditions, now)
 
 
@@ -177,6 +210,13 @@ def compute_failed(
     if place.limit:
         error["limit"] = place.limit
     status |= {"completionTime": timestamp(now), "lastHandledRequestedAt": job.requested_at, "lastError": error}
+    status |= schedule_facts(job, run.occasion.scheduled if run is not None else None, now)
+    if progress is not None and progress.files:
+        status["files"] = file_facts(progress.files)["files"]
+    # What users rely on is still where it was; an update, or a look for drift, has to find it.
+    for kept in ("output", "template"):
+        if kept in job.status:
+            status.setdefault(kept, job.status[kept])
     status.setdefault("startTime", timestamp(now))
     return _finish(job, status, conditions, now)
 
@@ -184,10 +224,25 @@ def compute_failed(
 def _base(job: GenerationJob, phase: str) -> dict[str, Any]:
     template = job.spec.template
     status: dict[str, Any] = {"phase": phase, "summary": {"template": f"{template.generator}/{template.action}"}}
+    for kept in ("output", "lastScheduleTime"):
+        if kept in job.status:
+            status[kept] = job.status[kept]
     for kept in ("lastHandledRequestedAt", "startTime"):
         if kept in job.status and job.status.get("observedGeneration") == job.generation:
             status[kept] = job.status[kept]
     return status
+
+
+def schedule_facts(job: GenerationJob, acted_on: datetime | None, now: datetime) -> dict[str, Any]:
+    """``lastScheduleTime`` and ``nextRunTime``; nothing for a job without a schedule, or with one that cannot be."""
+    if job.spec.schedule is None:
+        return {}
+    known = job.status.get("lastScheduleTime")
+    facts = {"lastScheduleTime": timestamp(acted_on)} if acted_on else {"lastScheduleTime": known} if known else {}
+    try:
+        return facts | {"nextRunTime": timestamp(next_time(job.spec.schedule, now))}
+    except Terminal:
+        return facts
 
 
 def _run_facts(job: GenerationJob, run: Run, progress: Progress) -> dict[str, Any]:
@@ -199,60 +254,11 @@ def _run_facts(job: GenerationJob, run: Run, progress: Progress) -> dict[str, An
             "digest": run.tree,
             "generator": run.generator,
             "action": run.action,
+            "actionDigest": run.action_digest,
             "engineVersion": progress.engine_version,
         },
         "inputsDigest": run.inputs_digest,
         "runKey": run.key,
-    }
-
-
-def _file_facts(files: Sequence[File]) -> dict[str, Any]:
-    counts = {
-        name: sum(file.action == name for file in files) for name in ("created", "updated", "unchanged", "skipped")
-    }
-    written = [file for file in files if file.action != "skipped"]
-    facts: dict[str, Any] = {
-        "summary": {"files": len(written), **counts, "bytes": sum(len(file.content) for file in written)},
-        "files": [
-            {
-                "path": file.path,
-                "action": file.action,
-                "mode": f"{file.mode:04o}",
-                "size": len(file.content),
-                **(
-                    {"digest": f"sha256:{file.sha256.removeprefix('sha256:')}"}
-                    if file.action != "skipped" and not file.sensitive
-                    else {}
-                ),
-                **({"sensitive": True} if file.sensitive else {}),
-            }
-            for file in files[:MAX_FILES_SHOWN]
-        ],
-    }
-    if len(files) > MAX_FILES_SHOWN:
-        facts["filesTruncated"] = True
-    return facts
-
-
-def _found(progress: Progress) -> Condition:
-    first = progress.findings[0]
-    done = "taken out of" if progress.redacted else "in"
-    text = (
-        f"{progress.findings_total} place(s) with sensitive data {done} the files, the first is "
-        f"{first.path}:{first.line}: {first.detector}"
-    )
-    return Condition(ConditionType.SENSITIVE_DATA_FOUND, "True", Reason.SENSITIVE_DATA_FOUND, text)
-
-
-def _finding_facts(progress: Progress) -> dict[str, Any]:
-    if not progress.findings:
-        return {}
-    shown = progress.findings[:MAX_FINDINGS_SHOWN]
-    return {
-        "findings": [
-            {"path": it.path[:1024], "line": it.line, "column": it.column, "detector": it.detector} for it in shown
-        ],
-        "findingsTotal": progress.findings_total,
     }
 
 

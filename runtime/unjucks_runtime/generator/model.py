@@ -104,6 +104,7 @@ class Action:
             inferred=list(self.inferred),
             problems=list(self.problems),
             deprecated=self.deprecated,
+            deprecation=self.deprecation,
             schema_=dict(self.schema),
         )
 

@@ -4,15 +4,39 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
+from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Diff, OutputFile, RenderRequest
+from unjucks_api.tree import PathRejectedError, check_path
 from unjucks_runtime.dlp.scan import redact
+from unjucks_runtime.generator.errors import GenerationError
 from unjucks_runtime.generator.model import Tree
-from unjucks_runtime.generator.result import File, Status, cut_diff
+from unjucks_runtime.generator.result import File, Result, Status, cut_diff
 
 SCAN_SECONDS = 5.0
 """Most time for looking through all files of a task; it counts as the task's own."""
+_V = TypeVar("_V")
 WITHOUT_CONTENT = (Status.SKIPPED, Status.REMOVED)
+
+
+def lowered(tree: Mapping[str, _V], below: str) -> Mapping[str, _V]:
+    """The part of a tree below a folder, as seen from there."""
+    if not below:
+        return tree
+    prefix = f"{below}/"
+    return {path[len(prefix) :]: item for path, item in tree.items() if path.startswith(prefix)}
+
+
+def lifted(result: Result, below: str) -> Result:
+    """The outcome with all its paths below a folder. Raises GenerationError for a path that gets too long."""
+    if not below:
+        return result
+    try:
+        files = tuple(replace(file, path=check_path(f"{below}/{file.path}")) for file in result.files)
+    except PathRejectedError as error:
+        raise GenerationError(Reason.PATH_REJECTED, str(error)) from None
+    return replace(result, files=files)
 
 
 def redacted(file: File, changed: Mapping[str, bytes]) -> File:

@@ -37,7 +37,15 @@ from unjucks_runtime.generator.model import TemplateSet
 from unjucks_runtime.generator.options import Options
 from unjucks_runtime.generator.prepared import Prepared, prepare
 from unjucks_runtime.generator.result import File
-from unjucks_runtime.renderer.outcome import SCAN_SECONDS, WITHOUT_CONTENT, diff_of, output_file, redacted
+from unjucks_runtime.renderer.outcome import (
+    SCAN_SECONDS,
+    WITHOUT_CONTENT,
+    diff_of,
+    lifted,
+    lowered,
+    output_file,
+    redacted,
+)
 from unjucks_runtime.renderer.setting import Setting, setting_of
 from unjucks_runtime.sources.archive import ArchiveLimits, unpack_tar_gz
 
@@ -208,9 +216,13 @@ def render(request: bytes, source: Tree | Loaded) -> bytes:
         else:
             loaded, prepared = load_tree(source, options=options, check=False), None
         base = _decode_tree(task.base)
-        result = generate(
-            loaded, task.generator, task.action, task.variables, base=base, options=options, prepared=prepared
-        )
+        result = lifted(
+            generate(
+                loaded, task.generator, task.action, task.variables,
+                base=lowered(base, task.below), options=options, prepared=prepared,
+            ),
+            task.below,
+        )  # fmt: skip
         changed, found = _searched(result.files, task)
         files = [redacted(file, changed) for file in result.files]
         shown = diff_of(files, base, task)
@@ -281,8 +293,8 @@ def _run_options(task: RenderRequest) -> Options:
         allow_inject=task.policy.allow_inject,
         allow_paths=tuple(task.policy.allow_paths),
         deny_paths=tuple(task.policy.deny_paths),
-        previous=task.previous,
-        last=_decode_tree(task.last),
+        previous=lowered(task.previous, task.below),
+        last=lowered(_decode_tree(task.last), task.below),
         update=task.update,
         prune=task.prune,
         sensitive=tuple(task.sensitive),
