@@ -12,15 +12,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes, ops
-from unjucks_engine.expressions import call_name
+from unjucks_engine.frames import lookup
 from unjucks_engine.helpers import keyword_object
 from unjucks_engine.jsregex import RegExp
 from unjucks_engine.member import member
 from unjucks_engine.methods_misc import OBJECT
 from unjucks_engine.ops import truth
 from unjucks_engine.pasting import Floor, IsTest, js_tree
-from unjucks_engine.runtime import lookup
 from unjucks_engine.scopes import LOOP_FIELDS, Part
+from unjucks_engine.spelling import call_name
 from unjucks_engine.values import U, is_index, ordered
 
 if TYPE_CHECKING:

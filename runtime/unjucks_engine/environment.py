@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from unjucks_engine import helpers, nodes, ops
 from unjucks_engine.codegen import Generator
 from unjucks_engine.compat import slice_of
-from unjucks_engine.direct import Hot, Unit, run
+from unjucks_engine.direct import Unit
+from unjucks_engine.direct_statements import Hot, run
 from unjucks_engine.direct_values import Unsupported
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound
 from unjucks_engine.filters_data import FILTERS, paid
+from unjucks_engine.frames import Context, Frame, Template, lookup
 from unjucks_engine.lexer import Lexer, Tags
 from unjucks_engine.library import GLOBALS
 from unjucks_engine.limits import Limits
 from unjucks_engine.member import member
 from unjucks_engine.predicates import TESTS
 from unjucks_engine.profiles import profile_filters, profile_globals
-from unjucks_engine.runtime import Context, Frame, Render, Template, lookup
+from unjucks_engine.runtime import Render
 from unjucks_engine.scopes import macros_only
-from unjucks_engine.statements import Parser, parse
+from unjucks_engine.statements import Parser
+from unjucks_engine.syntax import parse
 from unjucks_engine.values import (
     NOT_GIVEN,
     Importer,

@@ -8,85 +8,38 @@ template text is ever code. Mixed into the code generator.
 from __future__ import annotations
 
 import math
-import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unjucks_engine import nodes
+from unjucks_engine.call_code import Calls
 from unjucks_engine.errors import TemplateSyntaxError
-from unjucks_engine.filters_data import join, length
-from unjucks_engine.filters_text import capitalize, lower_filter, replace, title, upper_filter
 from unjucks_engine.jsregex import RegExp
 from unjucks_engine.methods_misc import OBJECT
 from unjucks_engine.numbers import number_text
 from unjucks_engine.pasting import Floor, IsTest, js_tree
 from unjucks_engine.scopes import LOOP_FIELDS
+from unjucks_engine.spelling import plain_name
 from unjucks_engine.values import is_index
-
-if TYPE_CHECKING:
-    from unjucks_engine.environment import Environment
-
-Code = tuple[str, str]
+from unjucks_engine.writing import Code
 
 _ARITHMETIC = {"-": "subtract", "*": "multiply", "/": "divide", "%": "modulo"}
 _COMPARE = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
 _INLINE_TESTS = {"defined": "is not U", "undefined": "is U", "null": "is None"}
 
 
-_JS_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_JS_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": ""}
-
-
-#: The common case of a filter without arguments: its code and kind. ``$`` is a local variable, ``@`` the value.
-_INLINE_FILTERS = {
-    lower_filter: ("$.lower() if type(@) is str and len($) < 257 and $.isascii()", "str"),
-    upper_filter: ("$.upper() if type(@) is str and len($) < 257 and $.isascii()", "str"),
-    capitalize: ("$.capitalize() if type(@) is str and len($) < 257 and $.isascii()", "any"),
-    title: ("$.capitalize() if type(@) is str and len($) < 257 and ' ' not in $ and $.isascii()", "any"),
-    length: ("len($) if type(@) is list or type($) is str", "any"),
-}
-
-
-class Expressions:
+class Expressions(Calls):
     """Code for expressions; the statements' half gives names, temporaries and nested functions."""
-
-    env: Environment
-    constants: dict[str, Any]
-    strict_use: bool
-    #: Whether the code that is being written is certain to run.
-    certain: bool
-    #: Code that puts a value into a local variable -> that variable.
-    kept: dict[str, str]
-
-    def temp(self) -> str:
-        """A new local name."""
-        raise NotImplementedError
 
     def variable(self, name: str) -> str:
         """Code that reads a variable."""
-        raise NotImplementedError
-
-    def fields_of(self, code: str, name: str) -> str:
-        """The local variable that holds the field ``name`` of this value, as an object's; '' if there is none."""
         raise NotImplementedError
 
     def loop_field(self, name: str) -> Code | None:
         """Code for ``loop.name`` from plain counters, or None."""
         raise NotImplementedError
 
-    def again(self, code: str, key: str = "") -> str:
-        """The local variable that holds this value already, or code that puts it into one, or the code."""
-        raise NotImplementedError
-
-    def forget(self) -> None:
-        """Values that were read may be others from now on."""
-        raise NotImplementedError
-
     def step(self, node: Any, op: str) -> str:
         """Code for two equal signs before an operand, which JavaScript takes as ``++`` or ``--``."""
-        raise NotImplementedError
-
-    def line(self, text: str) -> None:
-        """Writes a line of code before the statement."""
         raise NotImplementedError
 
     def caller(self, node: nodes.Caller) -> str:
@@ -95,10 +48,6 @@ class Expressions:
 
     def capture(self, node: nodes.Capture) -> str:
         """Writes the body into a buffer before the statement; returns code for its text."""
-        raise NotImplementedError
-
-    def fail_at(self, message: str, pos: int) -> TemplateSyntaxError:
-        """A compile error at a position."""
         raise NotImplementedError
 
     # -- entry points ------------------------------------------------------------------------------------------------
@@ -307,12 +256,6 @@ class Expressions:
             return "INF", "any"
         return repr(value), "int" if isinstance(value, int) else "any"
 
-    def constant(self, value: Any) -> str:
-        """A name of the module for a value that has no Python text."""
-        name = f"K{len(self.constants)}"
-        self.constants[name] = value
-        return name
-
     def _group(self, node: nodes.Group, lenient: bool) -> Code:
         if not node.items:
             raise TemplateSyntaxError("a group in parentheses is empty", prefix="SyntaxError: ")
@@ -372,68 +315,6 @@ class Expressions:
             return f"slice_of(rt, {target}, {parts}, {'1' if key.step is None else self._value(key.step)})", "any"
         return self._used(f"member(rt, {target}, {self._value(key)})", node, lenient), "any"
 
-    def _arguments(self, args: nodes.Nodes) -> str:
-        items = args.items
-        if items and isinstance(items[-1], nodes.KeywordArgs):
-            positional = ", ".join(self._value(item) for item in items[:-1])
-            return f"[{positional}], {self._object(items[-1])}"
-        return f"[{', '.join(self._value(item) for item in items)}]"
-
-    def call_name(self, node: nodes.FunCall) -> str:
-        """What is called, as messages show it."""
-        name = call_name(node.name)
-        if "\\" in name:
-            # The name goes through a JavaScript text literal.
-            name = _JS_ESCAPE.sub(lambda found: _JS_ESCAPES.get(found[1], found[1]), name)
-        return name
-
-    def _call(self, node: nodes.FunCall) -> str:
-        name = self.call_name(node)
-        target = node.name
-        if isinstance(target, nodes.LookupVal) and not isinstance(target.val, nodes.Slice):
-            owner = self._value(target.target)
-            code = f"rt.call_member({owner}, {self._value(target.val)}, {name!r}, {self._arguments(node.args)})"
-        else:
-            code = f"rt.call_named({self._value(target, True)}, {name!r}, {self._arguments(node.args)})"
-        self.forget()
-        return code
-
-    def _filter(self, node: nodes.Filter, shown: bool = False) -> Code:
-        """Code for a filter. With ``shown``, what the common case does not cover is made text that can be printed."""
-        name = node.name.value
-        items = node.args.items
-        lenient = name in ("default", "d")
-        if name not in self.env.filters and isinstance(items[0], nodes.Capture):
-            self.line(f"rt.filter({name!r})")  # fails before the body runs
-        codes = []
-        for index, item in enumerate(items):
-            if isinstance(item, nodes.KeywordArgs):
-                codes.append(f"keyword_object({self._object(item)})")
-            else:
-                codes.append(self._value(item, lenient and index == 0))
-        if name not in self.env.filters:
-            return f"rt.filter({name!r})(rt, {', '.join(codes)})", "any"
-        if lenient and len(items) == 2 and isinstance(items[1], nodes.Literal):
-            temp = self.temp()
-            return f"({codes[1]} if ({temp} := {codes[0]}) is U else {temp})", "any"
-        function = self.filter_name(name)
-        if len(items) == 1 and (found := _INLINE_FILTERS.get(self.env.filters[name])) is not None:
-            first, temp = self.held(codes[0])
-            plain, kind = found
-            other = f"emit(rt, {function}(rt, {temp}))" if shown else f"{function}(rt, {temp})"
-            return f"({plain.replace('$', temp).replace('@', first, 1)} else {other})", "made" if shown else kind
-        if self.env.filters[name] is replace and len(items) == 3 and _shrinks(items[1], items[2]):
-            first, temp = self.held(codes[0])
-            plain = f"{temp}.replace({codes[1]}, {codes[2]}) if type({first}) is str and len({temp}) < 257"
-            return f"({plain} else {function}(rt, {temp}, {codes[1]}, {codes[2]}))", "any"
-        return f"{function}(rt, {', '.join(codes)})", "str" if self.env.filters[name] is join else "any"
-
-    def filter_name(self, name: str) -> str:
-        """The module's name for a filter of the environment."""
-        key = f"f_{name}" if name.isidentifier() and name.isascii() else self.constant(self.env.filters[name])
-        self.constants[key] = self.env.filters[name]
-        return key
-
     def _test(self, node: IsTest) -> Code:
         if node.name not in self.env.tests:
             return f"rt.test({node.name!r})", "any"
@@ -456,56 +337,6 @@ class Expressions:
         return f"{key}(rt, {', '.join([left, *args])})", "bool"
 
 
-def _shrinks(old: Any, new: Any) -> bool:
-    """Whether both are constant texts and the second one is not longer."""
-    if type(old) is not nodes.Literal or type(new) is not nodes.Literal:
-        return False
-    return type(old.value) is str and type(new.value) is str and 0 < len(old.value) >= len(new.value)
-
-
-def inlined(env: Environment, node: Any) -> bool:
-    """Whether a node is a filter whose common case is written out."""
-    return (
-        type(node) is nodes.Filter and len(node.args.items) == 1 and env.filters.get(node.name.value) in _INLINE_FILTERS
-    )
-
-
 def _identity(code: str, test: str) -> str:
     """``code is …``; Python warns when a literal stands there, so that is put into a list first."""
     return f"([{code}][0] {test})" if code[0] in "0123456789'\"" else f"({code} {test})"
-
-
-def call_name(node: Any) -> str:
-    """How an error shows what was called."""
-    if isinstance(node, nodes.Symbol):
-        return str(node.value)
-    if isinstance(node, nodes.LookupVal):
-        return f'{call_name(node.target)}["{call_name(node.val)}"]'
-    if isinstance(node, nodes.Literal):
-        value = node.value
-        if isinstance(value, RegExp):
-            return value.text()
-        if isinstance(value, bool) or value is None:
-            return str(value).lower()
-        return value if isinstance(value, str) else number_text(value)
-    if isinstance(node, nodes.FunCall) and not isinstance(node, nodes.Filter):
-        return f"the return value of ({call_name(node.name)})"
-    return "--expression--"
-
-
-def plain_name(node: Any) -> str:
-    """How an error about an undefined value shows it: ``a.b[0]``."""
-    if isinstance(node, nodes.Symbol):
-        return str(node.value)
-    if isinstance(node, nodes.LookupVal):
-        key = node.val
-        if isinstance(key, nodes.Literal) and isinstance(key.value, str):
-            return f"{plain_name(node.target)}.{key.value}"
-        return f"{plain_name(node.target)}[{plain_name(key)}]"
-    if isinstance(node, nodes.Literal) and not isinstance(node.value, RegExp):
-        return call_name(node)
-    if isinstance(node, nodes.Filter):
-        return f"the result of filter {node.name.value}"
-    if isinstance(node, nodes.FunCall):
-        return f"the result of {plain_name(node.name)}()"
-    return "the value of this expression"

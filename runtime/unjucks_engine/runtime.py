@@ -6,14 +6,15 @@ Holds no template syntax. ``Render`` lives for one call of ``Environment.render`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine.errors import LimitExceeded, TemplateError, TemplateNotFound, UndefinedError
+from unjucks_engine.frames import Context, Frame, Template
+from unjucks_engine.iteration import Iteration
 from unjucks_engine.limits import Limits
 from unjucks_engine.member import call_method, member
-from unjucks_engine.ops import property_key, text, truth, type_error, type_of
-from unjucks_engine.values import NOT_GIVEN, Fn, JsIterator, Kwargs, Macro, NeedCopy, Safe, U, in_order, joined, units
+from unjucks_engine.ops import text, truth, type_error
+from unjucks_engine.values import NOT_GIVEN, Fn, Kwargs, Macro, NeedCopy, Safe, U
 
 if TYPE_CHECKING:
     import random
@@ -25,125 +26,7 @@ _CLOCK_EVERY = 20_000
 _WARM = 15_000
 
 
-class Frame:
-    """Run-time variables of a scope. Writes do not leave an ``isolated`` frame at its own level."""
-
-    __slots__ = ("isolated", "parent", "top", "vars")
-
-    def __init__(self, parent: Frame | None = None, isolated: bool = False, top: bool = False) -> None:
-        self.vars: dict[str, Any] = {}
-        self.parent = parent
-        self.isolated = isolated
-        self.top = top
-
-    def resolve(self, name: str) -> Frame | None:
-        """The frame that a write of ``name`` goes to. Only the first frame's isolation counts, as in Nunjucks."""
-        if self.vars.get(name, U) is not U:
-            return self
-        if self.isolated:
-            return None
-        frame = self.parent
-        while frame is not None:
-            if frame.vars.get(name, U) is not U:
-                return frame
-            frame = frame.parent
-        return None
-
-    def assign(self, name: str, value: Any) -> None:
-        """``set``: changes the variable where it lives, or makes it here."""
-        if "." in name:
-            self._assign_path(name, value)
-            return
-        frame = self.resolve(name)
-        (frame or self).vars[name] = value
-
-    def _assign_path(self, name: str, value: Any) -> None:
-        path = name.split(".")
-        frame = self.resolve(path[0]) or self
-        target = frame.vars
-        for part in path[:-1]:
-            inner = target.get(part, U)
-            if not truth(inner):
-                inner = target[part] = {}
-            if type(inner) is not dict:
-                raise type_error(f"Cannot create property '{path[-1]}'")
-            target = inner
-        target[path[-1]] = value
-
-    def bare(self) -> bool:
-        """Whether no variable can be found from here."""
-        frame: Frame | None = self
-        while frame is not None:
-            if frame.vars:
-                return False
-            frame = frame.parent
-        return True
-
-
-def lookup(frame: Frame | None, variables: dict[str, Any], name: str) -> Any:
-    """A name that is not known at compile time: frames outwards, then the context (which holds the globals)."""
-    while frame is not None:
-        value = frame.vars.get(name, U)
-        if value is not U:
-            return value
-        frame = frame.parent
-    return variables.get(name, U)
-
-
-class Context:
-    """Variables, exports and blocks of one file being rendered."""
-
-    __slots__ = ("blocks", "exported", "vars")
-
-    def __init__(self, variables: dict[str, Any], blocks: dict[str, Any]) -> None:
-        self.vars = variables
-        self.exported: list[str] = []
-        self.blocks: dict[str, list[Any]] = {name: [block] for name, block in blocks.items()}
-
-    def add_blocks(self, blocks: dict[str, Any]) -> None:
-        """Queues the blocks of a parent behind the ones that are there."""
-        for name, block in blocks.items():
-            self.blocks.setdefault(name, []).append(block)
-
-
-class Template:
-    """One source, ready to run. ``root(rt, context, frame, out)`` appends text to ``out``; ``blocks`` has a function for each.
-
-    It may start as closures (``direct``); ``compile`` then puts generated code in their place.
-    """
-
-    __slots__ = ("blocks", "changes", "macros_only", "make", "name", "root", "uses")
-
-    def __init__(
-        self,
-        name: str,
-        root: Callable[..., None],
-        blocks: dict[str, Callable[..., None]],
-        make: Callable[[Environment], tuple[Callable[..., None], dict[str, Callable[..., None]]]] | None = None,
-    ) -> None:
-        self.name = name
-        self.root = root
-        self.blocks = blocks
-        #: Makes the generated code, as long as there is none. It does not hold the environment: that would be a cycle.
-        self.make = make
-        #: How often it was asked for, until it is compiled.
-        self.uses = 0
-        #: Whether the file has nothing but macros that change nothing outside, and text.
-        self.macros_only = False
-        #: Whether a run was seen to change its data (or to need it looked through), so that it gets a copy from the start.
-        self.changes = False
-
-    def compile(self, env: Environment) -> None:
-        """From now on generated code runs. The environment is the one that the template belongs to."""
-        make, self.make = self.make, None
-        if make is not None:
-            try:
-                self.root, self.blocks = make(env)
-            except (LimitExceeded, RecursionError, MemoryError):
-                pass  # too much for CPython's compiler; closures can still run it
-
-
-class Render:
+class Render(Iteration):
     """One render: what is left of its budgets, and the environment it belongs to."""
 
     __slots__ = (
@@ -346,83 +229,6 @@ class Render:
         if self.depth > self.limits.macro_depth:
             raise LimitExceeded("macro_depth", "macros call each other too deeply")
 
-    # -- loops -------------------------------------------------------------------------------------------------------
-
-    def sequence(self, value: Any, steps: int) -> tuple[Any, Any]:
-        """(what a loop with one name walks over, the length it reports) for a true value that is not a list.
-
-        A round takes ``steps`` from the work budget.
-        """
-        items, length = self._sequence(value)
-        self.work(len(items) * steps)
-        return items, length
-
-    def _sequence(self, value: Any) -> tuple[Any, Any]:
-        kind = type(value)
-        if kind is str:
-            return value, len(value)
-        if kind is Safe:
-            items = [units(char) for char in joined(value.val)]
-            return items, len(items)
-        if kind is JsIterator:
-            items, value.items = value.items, []
-            return items, len(items)
-        if (kind is dict or kind is Kwargs) and "length" in value:
-            return self._array_like(value)
-        if kind is Fn:
-            return [U] * value.length, value.length
-        if kind is Macro:
-            return (), 0
-        type_of(value)  # only to refuse what is no value
-        return (), U
-
-    def _array_like(self, value: dict[str, Any]) -> tuple[list[Any], Any]:
-        from unjucks_engine.ops import to_number
-
-        length = value["length"]
-        count = to_number(self, length)
-        size = 0 if count != count or count <= 0 else count
-        if size > self.limits.items:
-            raise LimitExceeded("items")
-        self.items(int(size))
-        total = int(size) + (size != int(size))
-        return [value.get(str(index), U) for index in range(total)], length
-
-    def rows(self, value: Any, width: int, each: bool) -> tuple[Any, Any, bool]:
-        """(rows of ``width`` values, reported length, whether they are key and value of an object) for several names."""
-        kind = type(value)
-        if kind is JsIterator or kind is Safe:
-            value, _ = self._sequence(value)
-            kind = list
-        if kind is list:
-            return (_row(self, item, width) for item in _live(value)), len(value), False
-        if kind is str:
-            pairs: list[tuple[str, Any]] = [(str(index), char) for index, char in enumerate(value)]
-        elif kind is dict or kind is Kwargs:
-            pairs = list(in_order(value).items())
-        else:
-            type_of(value)
-            return (), 0 if not each else U, True
-        self.items(len(pairs))
-        if width == 2:
-            return pairs, len(pairs), True
-        rest = (U,) * (width - 2)
-        return [(*pair, *rest) for pair in pairs], len(pairs), True
-
-    def async_rows(self, value: Any, width: int, each: bool) -> tuple[Any, Any, bool]:
-        """As ``rows``, for ``asyncEach`` and ``asyncAll``: objects and texts need two names."""
-        if type(value) is JsIterator or type(value) is Safe:
-            value, _ = self._sequence(value)
-        if type(value) is list:
-            if width == 1:
-                self.items(len(value))
-                return [(item,) for item in value], len(value), False
-            return self.rows(value, width, each)
-        rows, length, _ = self.rows(value, 2, each)
-        if width != 2 and length:
-            return _one_round(rows, width), 1, True
-        return rows, 0 if length is U else length, True
-
     # -- files -------------------------------------------------------------------------------------------------------
 
     def template(self, name: Any, parent: str | None, missing: bool = False) -> Template | None:
@@ -532,25 +338,3 @@ def trailing(keywords: dict[str, Any]) -> Kwargs:
     result = Kwargs(keywords)
     result["__keywords"] = True
     return result
-
-
-def _live(items: list[Any]) -> Any:
-    return iter(items)
-
-
-def _one_round(rows: Any, width: int) -> Any:
-    """With the wrong number of names the first round runs and the step to the next one fails."""
-    key, value = next(iter(rows))
-    yield (key, value, *([U] * width))[:width]
-    raise type_error("next is not a function")
-
-
-def _row(rt: Render, item: Any, width: int) -> list[Any]:
-    if item is None or item is U:
-        raise type_error("Cannot read properties of null or undefined")
-    if type(item) is list and len(item) >= width:
-        return item
-    return [member(rt, item, index) for index in range(width)]
-
-
-__all__ = ["Context", "Frame", "Render", "Template", "lookup", "property_key"]

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from unjucks_engine import nodes
-from unjucks_engine.lexer import JS_SPACE, Tags
+from unjucks_engine.lexer import JS_SPACE
 from unjucks_engine.numbers import parse_decimal
+from unjucks_engine.tokens import TokenReader
 
 if TYPE_CHECKING:
-    from unjucks_engine.lexer import Lexer, Token
+    pass
 
 _SPACE = r"[ \n\t\r\u00a0]*+"
 _NAME = r"[A-Za-z_$][A-Za-z0-9_$]*+"
@@ -40,27 +41,17 @@ _PATH = re.compile(rf"{_SPACE}(?:(not)[ \n\t\r\u00a0]++)?({_NAME})({_KEYS}){_SPA
 _TARGETS = re.compile(
     rf"{_SPACE}({_NAME}){_SPACE}(?:,{_SPACE}({_NAME}){_SPACE})?(?<=[ \n\t\r\u00a0])in(?=[ \n\t\r\u00a0])"
 ).match
-_USUAL = Tags()
 #: Words that are no names.
 _CONSTANTS = frozenset(("true", "false", "none", "null"))
 _NO_PATHS = _CONSTANTS | {"not"}
 
 
-class Shortcuts:
+class Shortcuts(TokenReader):
     """The parser's half that does not look at tokens."""
 
-    if TYPE_CHECKING:
-        lexer: Lexer
-        limits: Any
-        _peeked: Token | None
-        _nodes_left: int
-        _depth: int
-        _strip_next: bool
-        _mark: int
-        _stop: tuple[str, ...]
-
-        def enter(self) -> None: ...
-        def fail(self, message: str, pos: int | None = None, prefix: str = "") -> Any: ...
+    _strip_next: bool
+    _mark: int
+    _stop: tuple[str, ...]
 
     def _path(self, pos: int, name: str, keys: str) -> Any:
         """``name.key[0]`` at ``pos``; None where that is something else."""
@@ -245,8 +236,3 @@ class Shortcuts:
         result.append(parse(self, word, pos))
         self._depth -= 1
         return 1
-
-
-def usual(tags: Tags) -> bool:
-    """Whether these are the marks that the expressions here know."""
-    return tags == _USUAL

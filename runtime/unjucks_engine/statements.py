@@ -9,7 +9,6 @@ import re
 from typing import Any
 
 from unjucks_engine import nodes
-from unjucks_engine.errors import TemplateSyntaxError
 from unjucks_engine.lexer import JS_SPACE, Tags
 from unjucks_engine.limits import Limits
 from unjucks_engine.parser import ExpressionParser
@@ -404,67 +403,3 @@ _STATEMENTS: dict[str, Any] = {
     "filter": Parser._filter,
     "switch": Parser._switch,
 }
-
-
-def parse(
-    source: str, tags: Tags, trim_blocks: bool, lstrip_blocks: bool, limits: Limits, slices: bool = False
-) -> tuple[nodes.Nodes, Parser]:
-    """The tree of a source (in UTF-16 units), and the parser, whose lexer knows the places."""
-    parser = Parser(source, tags, trim_blocks, lstrip_blocks, limits, slices)
-    try:
-        root = parser.parse()
-    except RecursionError:
-        parser.refuse("nesting")
-    if parser.has_blocks:
-        _lift_super(root)
-    if parser.has_async:
-        _spread_async(root)
-    return root, parser
-
-
-def _lift_super(root: nodes.Nodes) -> None:
-    """Replaces ``super()`` in each block by a made-up name that is computed when the block starts.
-
-    An outer block claims the calls in its inner blocks too, where the name then means nothing: so does Nunjucks.
-    """
-    for number, block in enumerate([node for node in nodes.walk(root) if isinstance(node, nodes.Block)]):
-        symbol = f"hole_{number}"
-        if _replace_super(block.body, symbol):
-            block.parent = symbol
-
-
-def _replace_super(root: Any, symbol: str) -> bool:
-    found = False
-
-    def swap(child: Any) -> Any:
-        nonlocal found
-        if isinstance(child, nodes.FunCall) and getattr(child.name, "value", None) == "super":
-            found = True
-            return nodes.Symbol(child.pos, symbol)
-        return child
-
-    for node in nodes.walk(root):
-        if isinstance(node, nodes.Nodes):
-            node.items = [swap(item) for item in node.items]
-        else:
-            for name in node.walked:
-                child = getattr(node, name)
-                replaced = swap(child)
-                if replaced is not child:
-                    setattr(node, name, replaced)
-    return found
-
-
-def _spread_async(root: nodes.Nodes) -> None:
-    """A ``for`` that holds an asynchronous tag becomes an ``asyncEach``."""
-    loops = [node for node in nodes.walk(root) if isinstance(node, nodes.For) and node.kind == "for"]
-    if not loops:
-        return
-    for loop in loops:
-        for node in nodes.walk(loop):
-            if isinstance(node, nodes.IfAsync) or (isinstance(node, nodes.For) and node.kind != "for"):
-                loop.kind = "asyncEach"
-                break
-
-
-__all__ = ["Parser", "TemplateSyntaxError", "parse"]
