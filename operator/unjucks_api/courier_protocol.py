@@ -117,7 +117,7 @@ class GitSource(Message):
 
 
 class OciSource(Message):
-    """A layer of an OCI artifact: digest > semver > tag; nothing given: the tag latest. ``insecure``: plain http.
+    """A layer of an OCI artifact: digest > semver > tag; nothing given: the tag latest.
 
     Secret keys: .dockerconfigjson, or username and password; ca.crt. ``signers``: cosign public keys (PEM).
     """
@@ -129,7 +129,6 @@ class OciSource(Message):
     semver_filter: str = Field(default="", max_length=256)
     digest: str = Field(default="", pattern="^(|sha256:[0-9a-f]{64})$")
     media_type: str = Field(default="", max_length=256)
-    insecure: bool = False
     verify: bool = False
 
 
@@ -141,7 +140,6 @@ class BucketSource(Message):
     bucket: str = Field(min_length=3, max_length=63)
     prefix: str = Field(default="", max_length=512)
     region: str = Field(default="", max_length=64)
-    insecure: bool = False
 
 
 FetchSource = Annotated[HttpSource | GitSource | OciSource | BucketSource, Field(discriminator="kind")]
@@ -256,7 +254,6 @@ class OciTarget(Message):
     url: str = Field(max_length=2048)
     tag: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
     overwrite: bool = False
-    insecure: bool = False
 
 
 class BucketTarget(Message):
@@ -267,7 +264,6 @@ class BucketTarget(Message):
     bucket: str = Field(min_length=3, max_length=63)
     prefix: str = Field(default="", max_length=512)
     region: str = Field(default="", max_length=64)
-    insecure: bool = False
 
 
 class VolumeTarget(Message):
@@ -326,6 +322,11 @@ class PublishRequest(Message):
     manifest: Base64 = ""
     statement: Base64 = ""
     unchanged: bool = False
+    seen: list[str] | None = Field(
+        default=None,
+        max_length=20000,
+        description="set when the caller saw only a part of the place: no other existing file may be overwritten",
+    )
     credentials: SecretData
     certificates: SecretData
     allow: Allow = Allow()

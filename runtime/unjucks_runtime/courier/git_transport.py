@@ -19,7 +19,7 @@ from paramiko.hostkeys import HostKeyEntry
 
 from unjucks_api.reasons import Reason
 from unjucks_runtime.courier.errors import CourierError, transient
-from unjucks_runtime.courier.net import Network, check_url, printable_url
+from unjucks_runtime.courier.net import Network, check_url, printable_url, too_large
 
 _SSH_PORT = 22
 _DEFAULT_USER = "git"
@@ -50,11 +50,29 @@ def secret_text(secret: Mapping[str, str], *keys: str) -> str:
         ) from None
 
 
-def open_git(url: str, secret: Mapping[str, str], network: Network) -> tuple[GitClient, str]:
-    """A client and the repository's path for it. Nothing is dialled yet. Raises CourierError."""
+class Meter:
+    """Counts what comes off the wire, and stops a server that sends too much or for too long."""
+
+    def __init__(self, network: Network, shown: str, most: int | None) -> None:
+        self._network = network
+        self._shown = shown
+        self._most = most
+        self._seen = 0
+
+    def count(self, data: bytes) -> bytes:
+        """The data itself. Raises CourierError."""
+        _ = self._network.remaining
+        self._seen += len(data)
+        if self._most is not None and self._seen > self._most:
+            raise too_large(f"what {self._shown} sends", self._most)
+        return data
+
+
+def open_git(url: str, secret: Mapping[str, str], network: Network, most: int | None = None) -> tuple[GitClient, str]:
+    """A client and the repository's path for it. Nothing is dialled yet. ``most``: bytes that may come. Raises CourierError."""
     check_url(url, ("https", "ssh"))
     if urlsplit(url).scheme == "ssh":
-        return _open_ssh(url, secret, network)
+        return _open_ssh(url, secret, network, Meter(network, printable_url(url), most))
     token, user = secret_text(secret, "bearerToken"), secret_text(secret, "username")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     pool = network.http(authority=secret_bytes(secret, "ca.crt", "caFile") or None, headers=headers)
@@ -62,11 +80,14 @@ def open_git(url: str, secret: Mapping[str, str], network: Network) -> tuple[Git
     if password and not user:
         user = _DEFAULT_USER  # hosts look at the token only, and want some name beside it
     client = _HttpsGit(url, pool_manager=pool, username=user or None, password=password, quiet=True)
+    client.meter = Meter(network, printable_url(url), most)
     return client, ""
 
 
 class _HttpsGit(Urllib3HttpGitClient):
-    """Sends bodies with their length: not every server in front of Git takes chunks."""
+    """Sends bodies with their length: not every server in front of Git takes chunks. Counts what comes."""
+
+    meter: Meter
 
     def _http_request(
         self,
@@ -76,17 +97,18 @@ class _HttpsGit(Urllib3HttpGitClient):
         raise_for_status: bool = True,
     ) -> Any:
         body = data if data is None or isinstance(data, bytes) else b"".join(data)
-        return super()._http_request(url, headers, body, raise_for_status)
+        response, read = super()._http_request(url, headers, body, raise_for_status)
+        return response, lambda *size: self.meter.count(read(*size))
 
 
 # --- ssh -----------------------------------------------------------------------------------------------------------------
-def _open_ssh(url: str, secret: Mapping[str, str], network: Network) -> tuple[GitClient, str]:
+def _open_ssh(url: str, secret: Mapping[str, str], network: Network, meter: Meter) -> tuple[GitClient, str]:
     parts = urlsplit(url)
     client = SSHGitClient(
         parts.hostname or "",
         port=parts.port or _SSH_PORT,
         username=unquote(parts.username) if parts.username else _DEFAULT_USER,
-        vendor=_GuardedSsh(secret, network),
+        vendor=_GuardedSsh(secret, network, meter),
         quiet=True,
     )
     return client, unquote(parts.path)
@@ -95,9 +117,10 @@ def _open_ssh(url: str, secret: Mapping[str, str], network: Network) -> tuple[Gi
 class _GuardedSsh(SSHVendor):
     """One connection for each command; the server's key has to be in known_hosts, the login is by key."""
 
-    def __init__(self, secret: Mapping[str, str], network: Network) -> None:
+    def __init__(self, secret: Mapping[str, str], network: Network, meter: Meter) -> None:
         self._secret = secret
         self._network = network
+        self._meter = meter
 
     def run_command(  # type: ignore[override]
         self, host: str, command: bytes, username: str | None = None, port: int | None = None, **_: Any
@@ -122,7 +145,7 @@ class _GuardedSsh(SSHVendor):
             channel = transport.open_session(timeout=self._network.remaining)
             channel.settimeout(min(seconds.read_timeout or 30.0, self._network.remaining))
             channel.exec_command(command.decode())
-            return _Command(transport, channel)
+            return _Command(transport, channel, self._meter)
         except BaseException as error:
             transport.close()
             if isinstance(error, paramiko.AuthenticationException):
@@ -139,7 +162,8 @@ class _GuardedSsh(SSHVendor):
 class _Command:
     """A remote command as dulwich reads and writes it."""
 
-    def __init__(self, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+    def __init__(self, transport: paramiko.Transport, channel: paramiko.Channel, meter: Meter) -> None:
+        self._meter = meter
         self._transport = transport
         self._channel = channel
 
@@ -162,7 +186,7 @@ class _Command:
             part = self._channel.recv(min(left, 1 << 16))
             if not part:
                 break
-            parts.append(part)
+            parts.append(self._meter.count(part))
             left -= len(part)
         return b"".join(parts)
 

@@ -255,7 +255,7 @@ class Network:
         headers: Mapping[str, str] | None = None,
     ) -> "GuardedPoolManager":
         """A PoolManager that dials here. ``authority``: PEM of the CAs that count instead of the public ones. ``client``: files of
-        a client certificate and its key. ``plain``: http URLs are allowed too (tests and declared insecure registries)."""
+        a client certificate and its key. ``plain``: http URLs are allowed too (artifacts of Flux)."""
         try:
             context = tls_context(authority, client)
         except (ssl.SSLError, OSError, ValueError):

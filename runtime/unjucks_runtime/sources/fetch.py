@@ -9,9 +9,12 @@ import resource
 from pydantic import ValidationError
 
 from unjucks_api.courier_protocol import (
+    BucketSource,
     FetchRequest,
     FetchResponse,
+    GitSource,
     HttpSource,
+    OciSource,
 )
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import SourceFile
@@ -68,5 +71,15 @@ def _dispatch(task: FetchRequest, job: Job) -> Fetched:
             from unjucks_runtime.sources.http import fetch_http
 
             return fetch_http(task.source, job)
-        case _:
-            raise CourierError(Reason.INTERNAL_ERROR, "this courier does not know that source")
+        case GitSource():
+            from unjucks_runtime.sources.git import fetch_git
+
+            return fetch_git(task.source, job)
+        case OciSource():
+            from unjucks_runtime.sources.oci import fetch_oci
+
+            return fetch_oci(task.source, job)
+        case BucketSource():
+            from unjucks_runtime.sources.bucket import fetch_bucket
+
+            return fetch_bucket(task.source, job)
