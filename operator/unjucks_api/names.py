@@ -109,6 +109,7 @@ CLUSTER_ROLE_OWNER: Final = "unjucks-tenant-owner"
 CLUSTER_ROLE_EDITOR: Final = "unjucks-tenant-editor"
 CLUSTER_ROLE_VIEWER: Final = "unjucks-tenant-viewer"
 CA_SECRET: Final = "unjucks-operator-ca"  # noqa: S105  the name of a Secret, not a secret
+SIGNING_KEY: Final = "provenance.key"  # in the Secret of provenance.signingSecret: a private key in PEM
 INPUTS_SECRET: Final = "unjucks-operator-inputs"  # noqa: S105  the name of a Secret, not a secret
 WEBHOOKS: Final = "unjucks-webhooks"  # Deployment, Service, account and both webhook configurations
 WEBHOOKS_TLS_SECRET: Final = "unjucks-webhooks-tls"  # noqa: S105  the name of a Secret, not a secret

@@ -90,8 +90,9 @@ from unjucks_operator.network.probe import NetworkProbe
 from unjucks_operator.platform import Platform
 from unjucks_operator.registry.fetch import Fetcher
 from unjucks_operator.registry.reconcile import RegistryReconciler
+from unjucks_operator.renderers.allow import allow_list
 from unjucks_operator.renderers.client import RendererClient
-from unjucks_operator.renderers.courier import CourierPool
+from unjucks_operator.renderers.courier import CourierClient, CourierPool
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.renderers.isolated import IsolatedRenderers
 from unjucks_operator.renderers.pool import RendererPool
@@ -156,7 +157,12 @@ class App:
         self.api: KubeApi = self._client(endpoint, credentials, version)
         self.events = EventRecorder(self.api, clock, instance=self.identity, runbooks=config.runbook_base_url)
         self.status = StatusWriter(self.api, self.events)
-        self.platform = Platform(self.api, config.platform_namespace, clock.wall)
+        self.platform = Platform(
+            self.api,
+            config.platform_namespace,
+            clock.wall,
+            signing_secret=config.provenance.signing_secret,
+        )
         self.admission = Admission(
             self.api,
             config.platform_namespace,
@@ -369,7 +375,13 @@ class App:
             role_of=self._role_of,
             storage=self.storage,
             execution=Execution(
-                outputs=Outputs(self.api),
+                outputs=Outputs(
+                    self.api,
+                    lease=self._lease_courier,
+                    allow=lambda tenant: allow_list(tenant, self.discovery.ranges, config),
+                    config=config,
+                    signer=self.platform.signer,
+                ),
                 ledger=self.ledger,
                 storage=self.storage,
                 rendering=Rendering(storage=self.storage, lease=self._lease_renderer, config=config),
@@ -378,6 +390,7 @@ class App:
             ),
             room=self.room,
             demand=self.demand,
+            courier_demand=self.courier_demand,
             status=self.status,
             config=config,
             inputs_secret=self.platform.inputs_key,
@@ -418,6 +431,14 @@ class App:
                 after=_NOT_READY_SECONDS,
             )
         return role
+
+    @asynccontextmanager
+    async def _lease_courier(self, tenant: Tenant, job: GenerationJob) -> AsyncIterator[CourierClient]:
+        """A courier for one request of a job. It is wanted until the job lets go of it, so waiting for it makes it start."""
+        self.courier_demand.want(tenant.uid, ("job", (job.namespace, job.name)))
+        patience = self.config.courier.busy_wait if self.couriers.ready(tenant.uid) else 0.0
+        async with self.couriers.lease(tenant.uid, wait_seconds=patience) as courier:
+            yield courier
 
     @asynccontextmanager
     async def _lease_renderer(self, job: GenerationJob, run: Run) -> AsyncIterator[RendererClient]:

@@ -1,10 +1,12 @@
 """What the operator keeps for itself in the platform's namespace: its certificate authority and the key of input digests.
 
-Both are made once and kept in Secrets; the private parts never leave this process otherwise. Called by ``app``.
+Both are made once and kept in Secrets; the private parts never leave this process otherwise. The key that signs provenance is an
+administrator's and only read. Called by ``app``.
 """
 
 import base64
 import hashlib
+import logging
 import secrets
 import ssl
 from collections.abc import Callable
@@ -13,11 +15,14 @@ from datetime import datetime
 from unjucks_api import names
 from unjucks_api.reasons import Reason
 from unjucks_operator.apply import Certificate
-from unjucks_operator.errors import Bug, Terminal
+from unjucks_operator.errors import Bug, InvalidSpec, Terminal
 from unjucks_operator.kube.api import KubeApi
 from unjucks_operator.kube.resources import SECRET
 from unjucks_operator.renderers.ca import Authority, load_authority
 from unjucks_operator.renderers.certificates import client_context
+from unjucks_operator.signing import Signer, read_signer
+
+log = logging.getLogger(__name__)
 
 _KEY = "inputs.key"
 _KEY_BYTES = 32
@@ -26,7 +31,7 @@ _KEY_BYTES = 32
 class Platform:
     """The operator's own secrets, loaded once and kept fresh by ``refresh``."""
 
-    def __init__(self, api: KubeApi, namespace: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, api: KubeApi, namespace: str, now: Callable[[], datetime], *, signing_secret: str = "") -> None:
         self._api = api
         self._namespace = namespace
         self._now = now
@@ -35,6 +40,8 @@ class Platform:
         self._serial = ""
         self._renew_at: datetime | None = None
         self._inputs_key = b""
+        self._signing_secret = signing_secret
+        self._signer: Signer | None = None
 
     async def load(self) -> None:
         """Read both Secrets, making what is missing. Raises what KubeApi raises, and Terminal for a broken Secret."""
@@ -43,6 +50,7 @@ class Platform:
 
     async def refresh(self) -> bool:
         """Move the authority's rotation on and renew our own certificate; True when connections should be made anew."""
+        await self._load_signer()
         now = self._now()
         authority = await load_authority(self._api, self._namespace, now)
         serial = hashlib.sha256(authority.bundle).hexdigest()[:32]
@@ -72,6 +80,10 @@ class Platform:
         """Names the set of trusted authorities: certificates issued under another one are replaced."""
         return self._serial
 
+    def signer(self) -> Signer | None:
+        """The platform's key for provenance; None when the configuration names none, or the Secret has no usable one."""
+        return self._signer
+
     def inputs_key(self) -> bytes:
         """The secret from which each tenant's key for digests of inputs is derived."""
         return self._inputs_key
@@ -82,6 +94,21 @@ class Platform:
             raise Bug("the certificate authority is not loaded yet")
         leaf = self._authority.issue_server(identity, self._now())
         return Certificate(leaf.secret_data(), leaf.not_after, self._serial)
+
+    async def _load_signer(self) -> None:
+        """A key that was changed is used from the next round on; one that cannot be used is told, and nothing is signed."""
+        if not self._signing_secret:
+            return
+        secret = await self._api.get(SECRET, self._signing_secret, self._namespace) or {}
+        try:
+            pem = base64.b64decode((secret.get("data") or {}).get(names.SIGNING_KEY, ""), validate=True)
+            self._signer = read_signer(pem)
+        except (ValueError, InvalidSpec):
+            self._signer = None
+            log.error(
+                "provenance is not signed: the Secret has no usable key",
+                extra={"fields": {"secret": self._signing_secret, "key": names.SIGNING_KEY}},
+            )
 
     async def _load_inputs_key(self) -> bytes:
         for _ in range(3):

@@ -17,10 +17,10 @@ NotOurs = Cel(
     check=lambda name: not name.startswith(OWN_PREFIX),
 )
 
-_SEGMENT = r"[A-Za-z0-9_@+=-][A-Za-z0-9_.@+=-]{0,127}"
+_SEGMENT = r"\.?[A-Za-z0-9_@+=-][A-Za-z0-9_.@+=-]{0,127}"
 Folder = Annotated[
     str,
-    Field(max_length=512, pattern=rf"^{_SEGMENT}(/{_SEGMENT}){{0,31}}$"),
+    Field(max_length=512, pattern=rf"^{_SEGMENT}(/{_SEGMENT})*$"),
     Cel(
         "!self.split('/').exists(part, part == '.git' || part == '.unjucks')",
         ".git and .unjucks are no folders for generated files",

@@ -2,10 +2,12 @@
 
 from dataclasses import field
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from unjucks_api.courier_protocol import GitProvider
 from unjucks_api.v1alpha1.common import DnsLabel, quantity
 from unjucks_api.v1alpha1.tenant_network import NEVER_NETWORKS, is_inside, parse_range
 from unjucks_operator.config.base import STRICT, AtLeastOne, Positive, Resources, Seconds
@@ -60,6 +62,28 @@ class CourierEgress:
     """Services in the cluster, for example a Git server. Default none. Name none that lets tenants speak for each other."""
 
 
+def _endpoint(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{text} is no endpoint: https://, a host and a path, without credentials")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GitHost:
+    """A host of Git repositories whose API opens pull requests. A tenant's token goes to this endpoint and to no other."""
+
+    host: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+    """Name as it stands in the repositories' URLs, for example git.example."""
+
+    provider: GitProvider
+    """Whose API it is: GitHub, GitLab or Gitea."""
+
+    api: Annotated[str, AfterValidator(_endpoint)]
+    """Endpoint of the API, for example https://git.example/api/v1 (Gitea), https://git.example/api/v4 (GitLab),
+    https://git.example/api/v3 (GitHub Enterprise)."""
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Courier:
     """The pods that fetch sources and publish outputs, in the tenants' namespaces; none while there is nothing to do."""
@@ -107,6 +131,12 @@ class Courier:
 
     egress: CourierEgress = field(default_factory=CourierEgress)
     """Where couriers may connect to."""
+
+    git_hosts: tuple[GitHost, ...] = (
+        GitHost(host="github.com", provider=GitProvider.GITHUB, api="https://api.github.com"),
+        GitHost(host="gitlab.com", provider=GitProvider.GITLAB, api="https://gitlab.com/api/v4"),
+    )
+    """Hosts on which jobs may open pull requests. Default github.com and gitlab.com. Their APIs have to be in ``egress`` too."""
 
     flux_host: Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\.?)?$")] = (
         "source-controller.flux-system.svc.cluster.local."

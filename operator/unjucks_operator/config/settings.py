@@ -13,6 +13,7 @@ from unjucks_operator.config.courier import Courier
 from unjucks_operator.config.deletion import Deletion
 from unjucks_operator.config.network import Network
 from unjucks_operator.config.process import Cache, Database, Health, Kubernetes, Leader, Logging, Sweep, Workers
+from unjucks_operator.config.provenance import Provenance
 from unjucks_operator.config.regions import Regions
 from unjucks_operator.config.tenants import Dns, Jobs, Renderer
 from unjucks_operator.config.tiers import Tier, Tiers
@@ -66,6 +67,9 @@ class Config:
 
     jobs: Jobs = field(default_factory=Jobs)
     """Budgets of a generation job."""
+
+    provenance: Provenance = field(default_factory=Provenance)
+    """Statements of where generated files come from."""
 
     webhooks: Webhooks = field(default_factory=Webhooks)
     """The admission process."""

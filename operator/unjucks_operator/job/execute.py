@@ -9,6 +9,7 @@ Where a run stopped before, it goes on: ``database.ledger`` says why nothing is 
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from unjucks_api.conditions import ConditionType, find_condition
 from unjucks_api.reasons import Reason
@@ -103,7 +104,7 @@ class Execution:
         """
         if job.spec.dry_run or run.occasion.dry or job.mode is Mode.CHECK:
             return await self._compare(job, run, place, progress, on_started)
-        output = self._outputs.open(job, place.tenant)
+        output = self._outputs.open(job, place.tenant, run)
         if await self._is_up_to_date(job, run, output, progress):
             return Reason.UP_TO_DATE
         rendered: _Rendered | None = None
@@ -121,13 +122,22 @@ class Execution:
             refuse_misplaced(output.target, written_files(outcome.files))
             progress.last = await self._storage.keep(place.role, outcome.last)
             result = Result(
-                run.key, run.generator, run.action, run.tree, progress.engine_version, outcome.files, progress.last
+                run.key,
+                run.generator,
+                run.action,
+                run.tree,
+                progress.engine_version,
+                outcome.files,
+                progress.last,
+                int(work.claim.run.created_at.timestamp()),
             )
             prepared = output.prepare(result)
             progress.manifest_digest = prepared.digest
             attempt = work.claim.attempt
             await self._ledger.record_rendered(place.role, job.uid, run.key, attempt, progress.manifest_digest)
             published = await output.publish(prepared, work.found)
+            before = work.found.provenance if work.found is not None else {}
+            progress.provenance = prepared.provenance if published.written else before
         except Terminal as error:
             await self._give_up(job, run, place, work.claim, error)
             raise
@@ -139,7 +149,7 @@ class Execution:
         self, job: GenerationJob, run: Run, place: Place, progress: Progress, on_started: Callable[[], Awaitable[None]]
     ) -> Reason:
         """Render beside what is there and keep the difference. Nothing is claimed, and nothing but the diff is written."""
-        output = self._outputs.open(job, place.tenant) if job.spec.output is not None else None
+        output = self._outputs.open(job, place.tenant, run) if job.spec.output is not None else None
         found = await output.observe() if output is not None else None
         policy = self._policy(job, run, output)
         existing = await self._existing(place, found, policy)
@@ -207,6 +217,7 @@ class Execution:
             return False
         progress.manifest_digest, progress.last = found.manifest_digest, found.last
         progress.files, progress.engine_version, progress.output_facts = found.files, found.engine, found.facts
+        progress.provenance = found.provenance
         return True
 
     async def _resume(self, job: GenerationJob, run: Run, place: Place, output: Output) -> _Work | None:
@@ -297,9 +308,10 @@ class Execution:
             raise Conflict(f"the output of job {job.name} changed while it was looked at")
         progress.manifest_digest, progress.last = found.manifest_digest, found.last
         progress.files, progress.engine_version = found.files, found.engine
-        progress.output_facts = found.facts
+        progress.provenance = found.provenance
+        progress.output_facts = {**((claim.run.output or {}).get("facts") or {}), **found.facts}
         if claim.granted:
-            published = Published(found.uid, written=True, facts=found.facts)
+            published = await work.output.complete(found)
             await self._record_published(job, run, place, claim, work.output, progress, published)
         return Reason.SUCCEEDED
 
@@ -315,5 +327,12 @@ class Execution:
     ) -> None:
         progress.output_facts = published.facts
         target, digest = output.target, progress.manifest_digest
-        told = {"kind": target.kind, "namespace": job.namespace, "name": target.name, "uid": published.uid}
+        told: dict[str, Any] = {
+            "kind": target.kind,
+            "namespace": job.namespace,
+            "name": target.name,
+            "uid": published.uid,
+        }
+        if published.facts:
+            told["facts"] = dict(published.facts)
         await self._ledger.record_published(place.role, job.uid, run.key, claim.attempt, digest, told)

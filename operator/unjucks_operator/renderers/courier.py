@@ -7,17 +7,24 @@ Called by the registry's and the job's wiring.
 import base64
 import binascii
 import ssl
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from unjucks_api import names
 from unjucks_api.courier_protocol import (
     COURIER_FAILURES,
     FETCH_PATH,
+    INSPECT_PATH,
     MAX_COURIER_REQUEST_BYTES,
     MAX_COURIER_RESPONSE_BYTES,
+    PUBLISH_FAILURES,
+    PUBLISH_PATH,
     CourierLimits,
     FetchRequest,
     FetchResponse,
+    InspectRequest,
+    InspectResponse,
+    PublishRequest,
+    PublishResponse,
 )
 from unjucks_api.reasons import Reason
 from unjucks_api.tree import PathRejectedError, check_collisions, check_path
@@ -33,7 +40,7 @@ class CourierClient(PodClient):
     lost: ClassVar[Reason] = Reason.COURIER_UNAVAILABLE
     max_request: ClassVar[int] = MAX_COURIER_REQUEST_BYTES
     max_response: ClassVar[int] = MAX_COURIER_RESPONSE_BYTES
-    task_failures: ClassVar[frozenset[Reason]] = COURIER_FAILURES
+    task_failures: ClassVar[frozenset[Reason]] = COURIER_FAILURES | PUBLISH_FAILURES
 
     @property
     def identity(self) -> str:
@@ -44,6 +51,16 @@ class CourierClient(PodClient):
         """What a source holds now. Paths and sizes were checked again here; the digest is the renderer's to make."""
         response = await self._call(FETCH_PATH, request, FetchResponse, request.limits.wall_seconds)
         return verified_fetch(response, request)
+
+    async def inspect(self, request: InspectRequest) -> InspectResponse:
+        """What an output holds now. Paths and sizes were checked again here."""
+        response = await self._call(INSPECT_PATH, request, InspectResponse, request.limits.wall_seconds)
+        return verified_inspection(response, request)
+
+    async def publish(self, request: PublishRequest) -> PublishResponse:
+        """One compare-and-set of an output."""
+        response = await self._call(PUBLISH_PATH, request, PublishResponse, request.limits.wall_seconds)
+        return response.model_copy(update={"facts": verified_facts(response.facts)})
 
 
 class CourierPool(PodPool[CourierClient]):
@@ -99,3 +116,35 @@ def verified_fetch(response: FetchResponse, request: FetchRequest) -> FetchRespo
             "verified_by": printable(response.verified_by),
         }
     )
+
+
+def verified_inspection(response: InspectResponse, request: InspectRequest) -> InspectResponse:
+    """The response without files that nobody may write, when its bounds are kept. Pure. Raises RenderFailure."""
+    kept = {}
+    total = 0
+    for field in ("files", "others"):
+        kept[field] = [file for file in getattr(response, field) if _is_safe(file.path)]
+        total += sum(len(file.content) for file in kept[field])
+    if total * 3 // 4 > request.limits.download_bytes + request.limits.source_bytes:
+        raise RenderFailure("the courier sent more files than it was allowed to", reason=Reason.MANIFEST_MISMATCH)
+    return response.model_copy(update={**kept, "facts": verified_facts(response.facts)})
+
+
+def verified_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts that status has fields for, as printable text of bounded length. Pure."""
+    told: dict[str, Any] = {key: printable(str(facts[key]))[:512] for key in ("revision", "url") if facts.get(key)}
+    request = facts.get("pullRequest")
+    if isinstance(request, dict) and isinstance(request.get("number"), int) and 0 <= request["number"] < 2**31:
+        told["pullRequest"] = {
+            "number": request["number"],
+            "state": printable(str(request.get("state", "")))[:64],
+            "url": printable(str(request.get("url", "")))[:512],
+        }
+    return told
+
+
+def _is_safe(path: str) -> bool:
+    try:
+        return check_path(path) == path
+    except PathRejectedError:
+        return False

@@ -23,6 +23,8 @@ Task = Callable[[bytes], bytes]
 
 TASKS = {
     "fetch": ("unjucks_runtime.sources.fetch", "fetch"),
+    "inspect": ("unjucks_runtime.outputs.tasks", "inspect"),
+    "publish": ("unjucks_runtime.outputs.tasks", "publish"),
 }
 """Kind of task to module and function (JSON to JSON). Imported when it is asked for: a fetch does not load what publishes."""
 

@@ -14,10 +14,16 @@ from pydantic import BaseModel
 
 from unjucks_api.courier_protocol import (
     FETCH_PATH,
+    INSPECT_PATH,
     MAX_COURIER_REQUEST_BYTES,
+    PUBLISH_PATH,
     CourierLimits,
     FetchRequest,
     FetchResponse,
+    InspectRequest,
+    InspectResponse,
+    PublishRequest,
+    PublishResponse,
 )
 from unjucks_api.reasons import Reason
 from unjucks_runtime.courier import workers
@@ -28,6 +34,8 @@ log = logging.getLogger(__name__)
 
 ROUTES: tuple[tuple[str, str, type[BaseModel], type[BaseModel]], ...] = (
     (FETCH_PATH, "fetch", FetchRequest, FetchResponse),
+    (INSPECT_PATH, "inspect", InspectRequest, InspectResponse),
+    (PUBLISH_PATH, "publish", PublishRequest, PublishResponse),
 )
 """Path, kind of task (see ``child.TASKS``), request and response. Each request has ``limits`` (CourierLimits)."""
 

@@ -33,6 +33,8 @@ class Content:
     removed: tuple[str, ...]
     manifest: bytes
     statement: bytes
+    seen: frozenset[str] | None = None
+    """Existing files that may be overwritten, when the caller saw only a part of them."""
 
     def own(self, job: str) -> Tree:
         """Manifest and statement at their places."""
@@ -62,7 +64,8 @@ def check_content(request: PublishRequest) -> Content:
     except PathRejectedError as error:
         raise CourierError(Reason.PATH_REJECTED, str(error)) from None
     _check_manifest(manifest, files)
-    return Content(files, removed, manifest, decode(request.statement, STATEMENT))
+    seen = None if request.seen is None else frozenset(request.seen)
+    return Content(files, removed, manifest, decode(request.statement, STATEMENT), seen)
 
 
 def listed(manifest: bytes) -> dict[str, str]:

@@ -156,6 +156,7 @@ class GitOutput:
         """(id of the commit, whether one was pushed). Raises CourierError: Conflict (retryable) when the branch moved."""
         if seen.commit and seen.manifest == content.manifest:
             return seen.commit, False
+        self._refuse_unseen(seen, content)
         changes = content.files | content.own(self._job)
         made: dict[ObjectID, ShaFile] = {}
         before = _root(seen.store, seen.parent.encode())
@@ -173,6 +174,21 @@ class GitOutput:
         reachable = [item for item in made.values() if not isinstance(item, Tree) or item.id in _trees(made, tree)]
         self._push(seen.branch, commit.id, reachable)
         return commit.id.decode(), True
+
+    def _refuse_unseen(self, seen: Seen, content: Content) -> None:
+        if content.seen is None:
+            return
+        there = {
+            path for path, _, _ in _walk(seen.store, _subtree(seen.store, seen.parent.encode(), self._target.path))
+        }
+        unseen = sorted((content.files.keys() & there) - content.seen)
+        if unseen:
+            raise CourierError(
+                Reason.CONFLICT,
+                f"{unseen[0]!r} exists in branch {self._target.branch!r} and was not read, because there are too many files; "
+                "name a smaller folder in spec.output.git.path",
+                path=unseen[0],
+            )
 
     def _put(
         self,

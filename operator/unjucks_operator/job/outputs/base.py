@@ -37,6 +37,8 @@ class Found:
     """Files of a shared place that no run of this job wrote, as far as they were read: what templates may inject into."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """For ``status.output``: revision, url, pullRequest."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """For ``status.provenance``: of the statement that lies there."""
     raw: Any = None
     """The output's own memory of what it saw."""
 
@@ -57,6 +59,8 @@ class Result:
     files: Sequence[File]
     last: str = ""
     """For the manifest: digest of the stored tree of what the templates gave."""
+    time: int = 0
+    """Seconds since 1970 at which the run was first claimed: the same in every attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class Prepared:
     digest: str
     """``sha256:`` of ``manifest.json``."""
     raw: Any = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """For ``status.provenance``; empty when the job wants none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +99,6 @@ class Output(Protocol):
 
     async def publish(self, prepared: Prepared, found: Found | None) -> Published:
         """Write it unless it is there. Raises Conflict when the place changed since ``found`` was observed."""
+
+    async def complete(self, found: Found) -> Published:
+        """What comes after the write, when an earlier attempt of this run wrote ``found`` and died before it could say so."""

@@ -8,7 +8,7 @@ under the version seen then, so of two attempts that overlap only one can write.
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from unjucks_api import names
 from unjucks_api.reasons import Reason
@@ -25,11 +25,15 @@ from unjucks_operator.job.outputs.files import (
     written_files,
 )
 from unjucks_operator.job.outputs.target import Target
+from unjucks_operator.job.provenance import STATEMENT_NAME, Attested, facts_of, is_same_statement
 from unjucks_operator.kube.api import KubeApi, Manifest, PatchType
 from unjucks_operator.kube.resources import BY_KIND
 
 MAX_BYTES = 1024 * 1024 - 64 * 1024
 """A ConfigMap and a Secret end at 1 MiB of data; the manifest and metadata need some of it."""
+
+Attest = Callable[[Sequence[File], bytes, str], Attested | None]
+"""(files, manifest, engine) → the statement beside the manifest; None when the job wants none."""
 
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}", re.ASCII)
 _CONTENT = ("data", "binaryData")
@@ -39,12 +43,19 @@ class ObjectOutput:
     """The ConfigMap or Secret of one job. ``labels`` mark it as this job's."""
 
     def __init__(
-        self, api: KubeApi, job: GenerationJob, target: Target, tenant_uid: str, labels: dict[str, str]
+        self,
+        api: KubeApi,
+        job: GenerationJob,
+        target: Target,
+        tenant_uid: str,
+        labels: dict[str, str],
+        attest: Attest,
     ) -> None:
         self._api = api
         self._job = job
         self._tenant_uid = tenant_uid
         self._labels = labels
+        self._attest = attest
         self.target = target
 
     async def observe(self) -> Found | None:
@@ -79,6 +90,7 @@ class ObjectOutput:
             keys=path_keys([file.path for file in files]),
             last=result.last,
         )
+        attested = self._attest(files, manifest, result.engine)
         wanted = build_output(
             self.target,
             namespace=self._job.namespace,
@@ -86,8 +98,9 @@ class ObjectOutput:
             run_key=result.run_key,
             files=files,
             manifest=manifest,
+            statement=attested.content if attested else b"",
         )
-        return Prepared(manifest_digest(manifest), wanted)
+        return Prepared(manifest_digest(manifest), wanted, attested.facts if attested else {})
 
     async def publish(self, prepared: Prepared, found: Found | None) -> Published:
         """Create it, or change what was seen of it."""
@@ -120,12 +133,23 @@ class ObjectOutput:
             raise Terminal(error.message, reason=Reason.PUBLISH_FAILED) from None
         return Published(written["metadata"]["uid"], written=True)
 
+    async def complete(self, found: Found) -> Published:
+        """Nothing comes after the write of an object."""
+        return Published(found.uid, written=True)
+
 
 def build_output(
-    target: Target, *, namespace: str, labels: dict[str, str], run_key: str, files: Sequence[File], manifest: bytes
+    target: Target,
+    *,
+    namespace: str,
+    labels: dict[str, str],
+    run_key: str,
+    files: Sequence[File],
+    manifest: bytes,
+    statement: bytes = b"",
 ) -> Manifest:
     """The object. Raises Terminal (OutputTooLarge) with both sizes when the files do not fit into one."""
-    total = sum(len(file.content) for file in files) + len(manifest)
+    total = sum(len(file.content) for file in files) + len(manifest) + len(statement)
     if total > MAX_BYTES:
         raise Terminal(
             f"the output has {total} bytes and a {target.kind} takes {MAX_BYTES}; generate less, or choose another output",
@@ -133,6 +157,8 @@ def build_output(
         )
     keys = path_keys([file.path for file in files])
     contents = {MANIFEST_NAME: manifest} | {keys[file.path]: file.content for file in files}
+    if statement:
+        contents[STATEMENT_NAME] = statement
     return {
         "apiVersion": "v1",
         "kind": target.kind,
@@ -155,9 +181,19 @@ def is_same_output(found: Manifest, wanted: Manifest) -> bool:
     digest = names.ANNOTATION_MANIFEST_DIGEST
     return (
         (found["metadata"].get("annotations") or {}).get(digest) == wanted["metadata"]["annotations"][digest]
-        and all((found.get(field) or {}) == wanted.get(field, {}) for field in _CONTENT)
+        and _same_contents(found, wanted)
         and bool(found.get("immutable")) == bool(wanted.get("immutable"))
     )
+
+
+def _same_contents(found: Manifest, wanted: Manifest) -> bool:
+    """Equal but for what the statements say about their runs."""
+    try:
+        there, asked = read_contents(found), read_contents(wanted)
+    except ValueError:
+        return False
+    before, after = there.pop(STATEMENT_NAME, b""), asked.pop(STATEMENT_NAME, b"")
+    return there == asked and (before == after or is_same_statement(before, after))
 
 
 def read_contents(found: Manifest) -> dict[str, bytes]:
@@ -183,7 +219,7 @@ def read_output(found: Manifest) -> Listed:
 def path_keys(paths: Sequence[str]) -> dict[str, str]:
     """A distinct legal key for each path."""
     keys: dict[str, str] = {}
-    taken = {MANIFEST_NAME}
+    taken = {MANIFEST_NAME, STATEMENT_NAME}
     for path in sorted(paths):
         key = path.replace("/", "__")
         if not _KEY.fullmatch(key) or key in taken or key in (".", ".."):
@@ -205,8 +241,16 @@ def _read(found: Manifest) -> Found:
         last=listed.last,
         files=listed.files,
         manifest=listed.digests,
+        provenance=_provenance(found),
         raw=found,
     )
+
+
+def _provenance(found: Manifest) -> dict[str, str]:
+    try:
+        return facts_of(read_contents(found).get(STATEMENT_NAME, b""))
+    except ValueError:
+        return {}
 
 
 def _secret_data(contents: Mapping[str, bytes]) -> Manifest:
