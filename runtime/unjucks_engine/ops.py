@@ -159,6 +159,12 @@ def output_escaped(rt: Render, value: Any) -> str:
         return ""
     if kind is Safe:
         return value.val  # type: ignore[no-any-return]
+    if kind is dict and type(method := value.get("toString")) in (Fn, Macro):
+        # Called here, not by a conversion: a safe string is fine, and what is no text has no `replace`.
+        value = rt.call(method, [])
+        if type(value) is not str and type(value) is not Safe:
+            raise type_error("val.replace is not a function")
+        return escape(rt, text(rt, value))
     return escape(rt, text(rt, value))
 
 

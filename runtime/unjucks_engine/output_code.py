@@ -136,7 +136,7 @@ class Outputs(Expressions):
             owner, key = self.compile_time(target.target.value), target.val.value
             if owner not in self.exports or type(key) is not str:
                 return ""
-            callee, found = self.temp(), f"{owner}.get({key!r})"
+            callee, found = self.temp(), f"{owner}.get({key!r}) if type({owner}) is dict else U"
             general = f"rt.call_member({owner}, {key!r}, {self.call_name(node)!r}, "
         else:
             return ""
