@@ -367,6 +367,13 @@ class App:
             clock=self.clock,
             rng=self.rng,
         )
+        self.outputs = Outputs(
+            self.api,
+            lease=self._lease_courier,
+            allow=lambda tenant: allow_list(tenant, self.discovery.ranges, config),
+            config=config,
+            signer=self.platform.signer,
+        )
         self.job = JobReconciler(
             api=self.api,
             store=self.jobs,
@@ -375,19 +382,15 @@ class App:
             role_of=self._role_of,
             storage=self.storage,
             execution=Execution(
-                outputs=Outputs(
-                    self.api,
-                    lease=self._lease_courier,
-                    allow=lambda tenant: allow_list(tenant, self.discovery.ranges, config),
-                    config=config,
-                    signer=self.platform.signer,
-                ),
+                outputs=self.outputs,
                 ledger=self.ledger,
                 storage=self.storage,
                 rendering=Rendering(storage=self.storage, lease=self._lease_renderer, config=config),
                 diffs=Diffs(self.api),
                 holder=self.identity,
             ),
+            outputs=self.outputs,
+            isolated=lambda job, tenant: self._execution_mode(job, tenant) is ExecutionMode.ISOLATED,
             room=self.room,
             demand=self.demand,
             courier_demand=self.courier_demand,
@@ -440,12 +443,15 @@ class App:
         async with self.couriers.lease(tenant.uid, wait_seconds=patience) as courier:
             yield courier
 
+    def _execution_mode(self, job: GenerationJob, tenant: Tenant) -> ExecutionMode:
+        tier = self.config.tiers[tenant.spec.tier.value]
+        return job.spec.execution or tenant.spec.renderers.execution or ExecutionMode(tier.execution)
+
     @asynccontextmanager
     async def _lease_renderer(self, job: GenerationJob, run: Run) -> AsyncIterator[RendererClient]:
         tenant = self.directory.require(job.namespace)
         tier = self.config.tiers[tenant.spec.tier.value]
-        mode = job.spec.execution or tenant.spec.renderers.execution or ExecutionMode(tier.execution)
-        if mode is ExecutionMode.POOLED:
+        if self._execution_mode(job, tenant) is ExecutionMode.POOLED:
             # Without a ready pod there is nothing to wait for here: the pod's event brings the job back.
             patience = self.config.renderer.busy_wait if self.pool.ready(tenant.uid) else 0.0
             async with self.pool.lease(tenant.uid, wait_seconds=patience, digest=run.tree) as renderer:

@@ -17,14 +17,15 @@ from unjucks_api import names
 from unjucks_api.conditions import ConditionType, find_condition
 from unjucks_operator.engine.queue import Lane, WorkQueue
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
+from unjucks_operator.job.dependencies import names_of
 from unjucks_operator.kube.child import Child
-from unjucks_operator.kube.resources import CONFIG_MAP, NAMESPACE, POD, RESOURCE_QUOTA, Resource
+from unjucks_operator.kube.resources import CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, RESOURCE_QUOTA, Resource
 from unjucks_operator.kube.store import ChildStore
 from unjucks_operator.renderers.courier import CourierPool
 from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.renderers.isolated import IsolatedRenderers
 from unjucks_operator.renderers.pool import RendererPool
-from unjucks_operator.tenant.observe import view_of_quota
+from unjucks_operator.tenant.observe import view_of_pods, view_of_quota
 
 Manifest = Mapping[str, Any]
 Queue = WorkQueue[ObjectKey]
@@ -65,11 +66,16 @@ def _config_maps_of_registry(body: Manifest) -> Iterable[tuple[str, ...]]:
 
 
 def _references_of_job(body: Manifest) -> Iterable[tuple[str, ...]]:
-    """What an unfinished job waits for: its registry, and ConfigMaps with variables."""
-    if is_over(body):
-        return
+    """What an unfinished job waits for: its registry, other jobs, and ConfigMaps with variables. A finished one: its registry,
+    when a newer template means something to it."""
     namespace, spec = body["metadata"]["namespace"], body.get("spec") or {}
-    yield "registry", namespace, str((spec.get("registryRef") or {}).get("name"))
+    over = is_over(body)
+    if not over or (spec.get("trigger") or {}).get("onTemplateChange") != "Ignore":
+        yield "registry", namespace, str((spec.get("registryRef") or {}).get("name"))
+    if over:
+        return
+    for name in names_of(body):
+        yield "job", namespace, name
     for source in spec.get("variablesFrom") or ():
         yield str(source.get("kind")), namespace, str(source.get("name"))
 
@@ -155,6 +161,9 @@ class Triggers:
 
     def _on_job(self, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
         self._own(self._job_queue, key, before, after)
+        if before is None or after is None or _ready(before) != _ready(after):
+            for job in self._jobs_of.get(("job", *key)):
+                self._job_queue.add(job)
 
     def _own(self, queue: Queue, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
         if self._is_ours():
@@ -185,7 +194,7 @@ class Triggers:
         if resource is CONFIG_MAP:
             self._on_config_map(child)
             return
-        if resource is RESOURCE_QUOTA and _only_counts(old, new):
+        if old is not None and new is not None and resource in _FACTS and _tells_nothing(resource, old, new):
             return
         # Also whose it was before: somebody may have changed the very labels that say so.
         for name, uid in {_owner(item) for item in (old, new) if item is not None}:
@@ -241,14 +250,19 @@ def _owner(child: Child) -> tuple[str, str | None]:
     return child.labels.get(names.LABEL_TENANT, ""), child.labels.get(names.LABEL_TENANT_UID)
 
 
-def _only_counts(old: Child | None, new: Child | None) -> bool:
-    """Whether a quota's event tells no more than other figures: usage is read on a timer, never on events."""
-    return (
-        old is not None
-        and new is not None
-        and (old.uid, old.signature, old.deleting, old.labels, old.annotations)
-        == (new.uid, new.signature, new.deleting, new.labels, new.annotations)
-        and view_of_quota(old).counted == view_of_quota(new).counted
+_FACTS: Mapping[Resource, Callable[[Child], object]] = {
+    # Usage is read on a timer, never on events.
+    RESOURCE_QUOTA: lambda child: view_of_quota(child).counted,
+    DEPLOYMENT: view_of_pods,
+}
+"""Of kinds whose status changes all the time: the part that somebody acts on."""
+
+
+def _tells_nothing(resource: Resource, old: Child, new: Child) -> bool:
+    """Whether an event tells no more than figures of a status that nobody acts on."""
+    facts = _FACTS[resource]
+    return (old.uid, old.signature, old.deleting, old.labels, old.annotations, facts(old)) == (
+        *(new.uid, new.signature, new.deleting, new.labels, new.annotations, facts(new)),
     )
 
 

@@ -38,6 +38,9 @@ class TemplateStatus(Model):
     action_digest: Digest | None = Field(
         default=None, description="Digest of this action alone: it changes only with what the action reads."
     )
+    newest_digest: Digest | None = Field(
+        default=None, description="Digest of this action as the registry serves it now, when it is another one."
+    )
     engine_version: Word = Field(default="", description="Version of the template engine.")
 
 

@@ -29,6 +29,7 @@ from unjucks_operator.artifact import artifact_digest, engine_options, refuse_cl
 from unjucks_operator.errors import Terminal, Waiting
 from unjucks_operator.job.dependencies import require_dependencies
 from unjucks_operator.job.matrix import Item, expand_matrix
+from unjucks_operator.job.schedule import next_time
 from unjucks_operator.job.variables import Merged, SourceKey, merge_variables
 
 RETRY_REGISTRY = 15.0
@@ -136,10 +137,12 @@ def plan_at_rest(job: GenerationJob) -> Stop | Pause | None:
     return None
 
 
-def plan_job(job: GenerationJob, observed: JobObserved, occasion: Occasion | None = None) -> Decision:
+def plan_job(
+    job: GenerationJob, observed: JobObserved, occasion: Occasion | None = None, now: datetime | None = None
+) -> Decision:
     """The one decision for now. Raises Waiting for dependencies, Terminal for inputs that cannot work.
 
-    ``occasion``: a finished job runs once more.
+    ``occasion``: a finished job runs once more. ``now``: a schedule must have a time after it.
     """
     if is_finished(job) and occasion is None:
         return Done(delete_at(job))
@@ -148,6 +151,8 @@ def plan_job(job: GenerationJob, observed: JobObserved, occasion: Occasion | Non
         return at_rest
     if observed.tenant_suspended:
         return Pause("the tenant is suspended: no job starts")
+    if job.spec.schedule is not None and now is not None:
+        next_time(job.spec.schedule, now)
     require_dependencies(job.name, [it.name for it in job.spec.depends_on], observed.dependencies)
     registry = require_registry(job, observed)
     refuse_classification(registry, observed.data_policy)

@@ -7,8 +7,9 @@ cancelling, giving up, time to live.
 import asyncio
 import hashlib
 import hmac
+import logging
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 
 from unjucks_api.conditions import paused_status, unreadable_status
@@ -23,13 +24,18 @@ from unjucks_operator.config import Config
 from unjucks_operator.directory import TenantDirectory
 from unjucks_operator.engine.runner import Result
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
-from unjucks_operator.errors import Conflict, InvalidSpec, OperatorError, Retryable, Terminal, Waiting
+from unjucks_operator.errors import Conflict, InvalidSpec, Retryable, Terminal, Waiting
+from unjucks_operator.job.afterwards import Seen, compute_after, has_future, plan_occasion, seconds_to_schedule
+from unjucks_operator.job.dependencies import follow
 from unjucks_operator.job.execute import Execution
 from unjucks_operator.job.execute import Place as RunPlace
+from unjucks_operator.job.looking import Looking
 from unjucks_operator.job.observe import read_sources
+from unjucks_operator.job.outputs.opening import Outputs
 from unjucks_operator.job.plan import (
     Done,
     JobObserved,
+    Occasion,
     Pause,
     Run,
     Stop,
@@ -40,14 +46,17 @@ from unjucks_operator.job.plan import (
     plan_job,
 )
 from unjucks_operator.job.room import HourlyRoom
+from unjucks_operator.job.running import Running
 from unjucks_operator.job.status import (
     Place,
     Progress,
     compute_failed,
     compute_pending,
+    compute_previewed,
     compute_running,
     compute_succeeded,
     compute_suspended,
+    schedule_facts,
 )
 from unjucks_operator.kube.api import KubeApi, Manifest
 from unjucks_operator.kube.resources import GENERATION_JOB
@@ -56,6 +65,8 @@ from unjucks_operator.renderers.demand import DemandBoard
 from unjucks_operator.reporting import StatusWriter
 from unjucks_operator.storage import TemplateStorage
 
+_log = logging.getLogger(__name__)
+
 ACTION = "RunJob"
 WAITS_FOR_USER = frozenset(
     {
@@ -63,11 +74,12 @@ WAITS_FOR_USER = frozenset(
         Reason.REGISTRY_NOT_FOUND,
         Reason.REGISTRY_NOT_READY,
         Reason.VARIABLES_REF_NOT_FOUND,
+        Reason.DEPENDENCY_NOT_READY,
     }
 )
 """Waits that may last for days: a job keeps no renderer for itself meanwhile."""
-QUIET_SECONDS = 1.0
-"""A run that ends within this time writes its status once, at the end."""
+RETRY_LOOK = 30.0
+"""Seconds until an ended job is looked after again when something that is needed for it is down."""
 
 
 def _told(job: GenerationJob, error: RenderFailure) -> Terminal:
@@ -93,8 +105,11 @@ class JobReconciler:
         role_of: Callable[[Tenant], str],
         storage: TemplateStorage,
         execution: Execution,
+        outputs: Outputs,
+        isolated: Callable[[GenerationJob, Tenant], bool],
         room: HourlyRoom,
         demand: DemandBoard,
+        courier_demand: DemandBoard,
         status: StatusWriter,
         config: Config,
         inputs_secret: Callable[[], bytes],
@@ -106,25 +121,25 @@ class JobReconciler:
         self._directory = directory
         self._role_of = role_of
         self._storage = storage
-        self._execution = execution
+        self._isolated = isolated
+        self._running = Running(store=store, execution=execution, retries=config.jobs.retries)
+        self._looking = Looking(outputs=outputs, actions=self._served, clock=time.monotonic)
         self._room = room
         self._demand = demand
+        self._courier_demand = courier_demand
         self._status = status
         self._config = config
         self._inputs_secret = inputs_secret
         self._now = now
         self._wanting: dict[ObjectKey, str] = {}
-        self._lost: dict[ObjectKey, tuple[str, int]] = {}
-        """How often a run (its key) lost its renderer."""
-        self._changed: dict[ObjectKey, asyncio.Event] = {}
-        store.subscribe(self._notice)
 
     async def __call__(self, key: ObjectKey) -> Result:
         """One run."""
         body = self._store.get(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._release(key)
-            self._lost.pop(key, None)
+            self._running.forget(key)
+            self._looking.forget(key)
             return Result()
         try:
             job = GenerationJob.parse(body)
@@ -152,21 +167,29 @@ class JobReconciler:
 
     async def _reconcile(self, key: ObjectKey, job: GenerationJob, body: Manifest) -> Result:
         if is_finished(job):
-            self._release(key)
-            return await self._expire(job)
+            return await self._afterwards(key, job, body)
         at_rest = plan_at_rest(job)
         if at_rest is not None:
             return await self._rest(key, job, body, at_rest)
-        started, clock = self._now(), asyncio.get_running_loop().time
-        begun = clock()
+        return await self._start(key, job, body, self._tenant(job), None)
+
+    def _tenant(self, job: GenerationJob) -> Tenant:
         tenant = self._directory.require(job.namespace)
         if tenant.database_mode is DatabaseMode.NONE:
             raise Terminal(
                 f"Tenant {tenant.name} has no database (spec.database.mode is None), so no job can be recorded",
                 reason=Reason.TENANT_NOT_READY,
             )
+        return tenant
+
+    async def _start(
+        self, key: ObjectKey, job: GenerationJob, body: Manifest, tenant: Tenant, occasion: Occasion | None
+    ) -> Result:
+        started, clock = self._now(), asyncio.get_running_loop().time
+        begun = clock()
         role = self._role_of(tenant)
         registry, actions = await self._observe_registry(job, role)
+        wanted = [it.name for it in job.spec.depends_on]
         observed = JobObserved(
             tenant_suspended=tenant.spec.suspend,
             data_policy=tenant.spec.data_policy,
@@ -174,9 +197,10 @@ class JobReconciler:
             actions=actions,
             sources=await read_sources(self._api, job),
             inputs_key=hmac.new(self._inputs_secret(), tenant.uid.encode(), hashlib.sha256).digest(),
+            dependencies=follow(wanted, lambda name: self._store.get((job.namespace, name))) if wanted else {},
         )
         # In a thread: reading large variables takes seconds at worst, and everybody else's work must go on meanwhile.
-        decision = await asyncio.to_thread(plan_job, job, observed)
+        decision = await asyncio.to_thread(plan_job, job, observed, occasion, self._now())
         progress = Progress(started=started, resolve_seconds=clock() - begun)
         match decision:
             case Done():
@@ -186,8 +210,54 @@ class JobReconciler:
             case Run() as run:
                 await self._room.enter(tenant.uid, role, key, run.key, self._hourly(tenant))
                 self._wanting[key] = tenant.uid
-                self._demand.want(tenant.uid, ("job", key))
+                if not self._isolated(job, tenant):
+                    self._demand.want(tenant.uid, ("job", key))
                 return await self._run(key, job, body, run, RunPlace(tenant, role), progress)
+
+    async def _afterwards(self, key: ObjectKey, job: GenerationJob, body: Manifest) -> Result:
+        """A job that has ended: another run, or only its condition, and when to look again.
+
+        How it ended stays told until another run has ended; what is down meanwhile changes nothing about it.
+        """
+        expiry = await self._expire(job)
+        if not has_future(job):
+            self._release(key)
+            return expiry
+        try:
+            tenant = self._tenant(job)
+            seen = await self._looking.look(key, job, tenant)
+            occasion = None if tenant.spec.suspend else plan_occasion(job, seen, self._now())
+            if occasion is not None:
+                return await self._again(key, job, body, tenant, seen, occasion)
+            self._release(key)
+            self._courier_demand.release(tenant.uid, ("job", key), self._now())
+            await self._write(body, compute_after(job, seen, now=self._now()))
+        except Conflict:
+            raise
+        except (Waiting, Retryable) as error:
+            if error.reason in WAITS_FOR_USER:
+                self._release(key)
+            _log.info("an ended job is looked after later: %s", error.message)
+            return Result(requeue_after=max(error.after or 0.0, RETRY_LOOK))
+        return Result(requeue_after=self._next_look(key, job, expiry))
+
+    async def _again(
+        self, key: ObjectKey, job: GenerationJob, body: Manifest, tenant: Tenant, seen: Seen, occasion: Occasion
+    ) -> Result:
+        try:
+            return await self._start(key, job, body, tenant, occasion)
+        except Terminal as error:
+            status = compute_failed(job, error.reason, error.message, now=self._now())
+            if seen.action is not None:
+                # Not tried again with the same templates.
+                status["template"] = {**(job.status.get("template") or {}), "newestDigest": seen.action.digest}
+            status |= schedule_facts(job, occasion.scheduled, self._now())
+            return await self._finish(key, body, status)
+
+    def _next_look(self, key: ObjectKey, job: GenerationJob, expiry: Result) -> float | None:
+        times = (expiry.requeue_after, seconds_to_schedule(job, self._now()), self._looking.seconds_to_look(key, job))
+        known = [seconds for seconds in times if seconds is not None]
+        return min(known) + 0.1 if known else None
 
     def _hourly(self, tenant: Tenant) -> int:
         asked = tenant.spec.quota.jobs.per_hour if tenant.spec.quota.jobs else None
@@ -204,33 +274,34 @@ class JobReconciler:
     async def _run(
         self, key: ObjectKey, job: GenerationJob, body: Manifest, run: Run, place: RunPlace, progress: Progress
     ) -> Result:
-        place_in_template, reason = Place(), Reason.SUCCEEDED
+        place_in_template = Place()
+
+        async def tell(current: Manifest) -> Manifest:
+            if run.occasion.name:
+                return current  # it is told how the run before ended
+            return await self._write(current, compute_running(job, run, progress, now=self._now()))
+
         try:
-            reason, body = await self._watched(key, job, body, run, place, progress)
-            status = compute_succeeded(job, run, progress, reason=reason, now=self._now())
+            reason, body = await self._running.run(key, job, body, run, place, progress, tell)
+            if run.occasion.dry:
+                status = compute_previewed(job, run, progress, now=self._now())
+            else:
+                status = compute_succeeded(job, run, progress, reason=reason, now=self._now())
         except RenderFailure as error:
             place_in_template = Place(error.path, error.line, error.column, error.limit)
             status = self._failed(job, run, progress, _told(job, error), place_in_template)
         except Terminal as error:
             status = self._failed(job, run, progress, error, place_in_template)
-        except Retryable as error:
-            if error.reason is not Reason.RENDERER_LOST:
-                raise
-            known, before = self._lost.get(key, ("", 0))
-            lost = before + 1 if known == run.key else 1
-            self._lost[key] = (run.key, lost)
-            if lost <= self._config.jobs.retries:
-                raise
-            given_up = Terminal(f"given up after {lost} attempts: {error.message}", reason=Reason.RETRY_LIMIT_REACHED)
-            status = self._failed(job, run, progress, given_up, place_in_template)
-        self._lost.pop(key, None)
+        self._running.forget(key)
         return await self._finish(key, self._newest(key, body), status)
 
     async def _finish(self, key: ObjectKey, body: Manifest, status: dict[str, object]) -> Result:
         """Tell the end. The time to live counts from here."""
         written = await self._write(body, status)
         self._release(key)
-        return await self._expire(GenerationJob.parse(written))
+        job = GenerationJob.parse(written)
+        self._looking.ended(key, job)
+        return Result(requeue_after=self._next_look(key, job, await self._expire(job)))
 
     def _failed(
         self, job: GenerationJob, run: Run, progress: Progress, error: Terminal, place: Place
@@ -239,47 +310,10 @@ class JobReconciler:
             job, error.reason, error.message, place=place, run=run, progress=progress, now=self._now()
         )
 
-    async def _watched(
-        self, key: ObjectKey, job: GenerationJob, body: Manifest, run: Run, place: RunPlace, progress: Progress
-    ) -> tuple[Reason, Manifest]:
-        """Run, tell when it takes long, and stop when the job is cancelled or deleted meanwhile."""
-        rendering = asyncio.Event()
-
-        async def on_started() -> None:
-            rendering.set()
-
-        task = asyncio.create_task(self._execution.run(job, run, place, progress, on_started))
-        changed = self._changed.setdefault(key, asyncio.Event())
-        told = False
-        try:
-            while True:
-                changed.clear()
-                self._stop_if_unwanted(key, job)
-                watcher = asyncio.create_task(changed.wait())
-                await asyncio.wait(
-                    {task, watcher},
-                    timeout=None if told else QUIET_SECONDS,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                watcher.cancel()
-                if task.done():
-                    return task.result(), body
-                if not told and not changed.is_set() and rendering.is_set():
-                    told = True
-                    with suppress(OperatorError):  # progress is a courtesy; the end is told in any case
-                        body = await self._write(body, compute_running(job, run, progress, now=self._now()))
-        finally:
-            self._changed.pop(key, None)
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-
-    def _stop_if_unwanted(self, key: ObjectKey, job: GenerationJob) -> None:
-        body = self._store.get(key)
-        if body is None or body["metadata"]["uid"] != job.uid or body["metadata"].get("deletionTimestamp"):
-            raise Conflict(f"job {job.name} was deleted while it ran")
-        if (body.get("spec") or {}).get("cancel") and not job.spec.cancel:
-            raise Conflict(f"job {job.name} was cancelled while it ran")  # the next run tells it
+    async def _served(self, job: GenerationJob) -> tuple[str, tuple[Action, ...] | None]:
+        """What the job's registry serves now."""
+        registry, actions = await self._observe_registry(job, self._role_of(self._tenant(job)))
+        return ("", None) if registry is None else (artifact_digest(registry), actions)
 
     async def _observe_registry(
         self, job: GenerationJob, role: str
@@ -313,13 +347,9 @@ class JobReconciler:
         newest = self._store.get(key)
         return newest if newest is not None and newest["metadata"]["uid"] == body["metadata"]["uid"] else body
 
-    def _notice(self, key: ObjectKey, _before: Manifest | None, _after: Manifest | None) -> None:
-        event = self._changed.get(key)
-        if event is not None:
-            event.set()
-
     def _release(self, key: ObjectKey) -> None:
         self._room.leave(key)
         uid = self._wanting.pop(key, None)
         if uid is not None:
             self._demand.release(uid, ("job", key), self._now())
+            self._courier_demand.release(uid, ("job", key), self._now())

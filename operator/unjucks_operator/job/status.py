@@ -63,6 +63,8 @@ class Progress:
     manifest_digest: str = ""
     output_facts: Mapping[str, Any] = field(default_factory=dict)
     """What ``status.output`` tells beside kind, name and digest."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """What ``status.provenance`` tells."""
     findings: Sequence[Finding] = field(default_factory=tuple)
     findings_total: int = 0
     last: str = ""
@@ -173,9 +175,25 @@ def compute_succeeded(
     if target:
         status["output"] = {"kind": target.kind, "name": target.name, "digest": progress.manifest_digest}
         status["output"] |= progress.output_facts
+        if progress.provenance:
+            status["provenance"] = dict(progress.provenance)
         if progress.last:
             status["output"]["last"] = progress.last
     return _finish(job, status, conditions, now)
+
+
+def compute_previewed(job: GenerationJob, run: Run, progress: Progress, *, now: datetime) -> dict[str, Any]:
+    """A finished job whose template is newer now, with the diff that another run would make. How it ended stays."""
+    registry, name = job.spec.registry_ref.name, f"{run.generator}/{run.action}"
+    where = f"; ConfigMap {progress.diff.name} has the diff" if progress.diff and progress.diff.name else ""
+    text = f"TemplateRegistry {registry} serves a newer {name}; run again to use it{where}"
+    told = [Condition(ConditionType.TEMPLATE_OUTDATED, "True", Reason.TEMPLATE_OUTDATED, text)]
+    previous = job.status.get("conditions") or ()
+    kept = [item for item in previous if item.get("type") != ConditionType.TEMPLATE_OUTDATED]
+    made = merge_conditions(previous, told, generation=job.generation, now=now)
+    template = {**(job.status.get("template") or {}), "newestDigest": run.action_digest}
+    conditions = sorted([*kept, *made], key=lambda item: (item["type"] != ConditionType.READY, str(item["type"])))
+    return {**job.status, **diff_facts(progress.diff), "template": template, "conditions": conditions}
 
 
 def compute_failed(
