@@ -15,6 +15,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -62,13 +63,16 @@ class Fault:
 
     path: str
     after: bool
+    also: Callable[[], object] = lambda: None
+    """What happens in that moment besides."""
 
 
 class GitHost:
     """Repositories below ``root``, each ``<owner>/<name>.git``."""
 
-    def __init__(self, root: Path, authority: Any | None = None) -> None:
+    def __init__(self, root: Path, address: str = "127.0.0.1") -> None:
         self.root = root
+        self.address = address
         self.requests: list[Request] = []
         self.labels: dict[str, int] = {}
         self.calls: list[tuple[str, str]] = []
@@ -76,7 +80,7 @@ class GitHost:
         self.faults: list[Fault] = []
         self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
-        self.certificate = _certificate(root)
+        self.certificate = make_certificate(root, address)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate[0], self.certificate[1])
         host = self
@@ -84,7 +88,7 @@ class GitHost:
         class Handler(_Handler):
             owner = host
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((address, 0), Handler)
         self._server.daemon_threads = True
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._server.server_address[1]
@@ -95,7 +99,7 @@ class GitHost:
     @property
     def url(self) -> str:
         """The start of every https URL."""
-        return f"https://localhost:{self.port}"
+        return f"https://{'localhost' if self.address == '127.0.0.1' else self.address}:{self.port}"
 
     @property
     def secret(self) -> dict[str, str]:
@@ -289,13 +293,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, body: bytes) -> None:
         fault = self.owner.take_fault(self.path)
         if fault is not None and not fault.after:
-            return self._cut()
+            return self._cut(fault)
         if self.path.startswith("/api/"):
             status, answer, headers = *self._api(body), {"Content-Type": "application/json"}
         else:
             status, answer, headers = self._git(body)
         if fault is not None:
-            return self._cut()
+            return self._cut(fault)
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
@@ -304,7 +308,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
         return None
 
-    def _cut(self) -> None:
+    def _cut(self, fault: Fault) -> None:
+        fault.also()
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
@@ -345,12 +350,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _certificate(root: Path) -> tuple[Path, Path]:
+def make_certificate(root: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
     certificate, key = root / "tls.crt", root / "tls.key"
     subprocess.run(
         [
             "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-subj", "/CN=localhost", "-addext", f"subjectAltName=DNS:localhost,IP:{address}",
             "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", str(key), "-out", str(certificate),
         ],
         check=True, capture_output=True, timeout=30,

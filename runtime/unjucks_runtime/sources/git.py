@@ -12,7 +12,13 @@ from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from dulwich.config import ConfigFile
-from dulwich.errors import ApplyDeltaError, ChecksumMismatch, ObjectFormatException
+from dulwich.errors import (
+    ApplyDeltaError,
+    ChecksumMismatch,
+    GitProtocolError,
+    HangupException,
+    ObjectFormatException,
+)
 from dulwich.object_store import MemoryObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 
@@ -35,7 +41,7 @@ _T = TypeVar("_T")
 
 def fetch_git(source: GitSource, job: Job) -> Fetched:
     """The wanted files of the commit. Raises CourierError."""
-    repository = Repository(source.url, job)
+    repository = Repository(source.url, job, by_hash=bool(source.commit))
     target, revision, tag = resolve(source, repository)
     if revision == job.known:
         return Fetched(revision, None)
@@ -57,10 +63,11 @@ def fetch_git(source: GitSource, job: Job) -> Fetched:
 
 
 class Repository:
-    """One repository behind its URL. ``read``: bytes of packs that came so far."""
+    """One repository behind its URL. ``read``: bytes of packs that came so far. ``by_hash``: the commit is no reference's."""
 
-    def __init__(self, url: str, job: Job) -> None:
+    def __init__(self, url: str, job: Job, *, by_hash: bool = False) -> None:
         check_url(url, ("https", "ssh"))
+        self._by_hash = by_hash
         self.url = url
         self.shown = printable_url(url)
         self.read = 0
@@ -87,6 +94,7 @@ class Repository:
         try:
             return self._fetch(wanted, 1)
         except _Refused:
+            _ = self.refs()  # the server answers at all
             if source is None or not source.branch:
                 raise _not_found(f"commit {wanted[0].decode()} (the server may give it only with ref.branch)") from None
         tip = self.refs().get(b"refs/heads/" + source.branch.encode())
@@ -120,10 +128,17 @@ class Repository:
                     keep,
                     depth=depth,
                 )
-            except Exception as error:
-                if "not our ref" in str(error) or "upload-pack: not" in str(error):
+            except HangupException:
+                # What a server does about an object that it does not give; whether it is there at all, is asked next.
+                if depth == 1 and self._by_hash:
                     raise _Refused from None
                 raise
+            except GitProtocolError as error:
+                if "not our ref" in str(error):
+                    raise _Refused from None
+                raise
+        if not buffer.tell():
+            raise _Refused
         try:
             buffer.seek(0)
             store.add_thin_pack(buffer.read, None)
@@ -310,7 +325,7 @@ def _submodules(
             raise CourierError(Reason.ARCHIVE_INVALID, f"submodule {path!r} has no URL in .gitmodules", path=path)
         same = urlsplit(url)[:2] == urlsplit(repository.url)[:2]
         # Credentials are for their own host only, as with redirects.
-        inner = Repository(url, job if same else _without_credentials(job))
+        inner = Repository(url, job if same else _without_credentials(job), by_hash=True)
         below = inner.fetch([sha])
         module, _ = _peel(below, sha)
         yield from _files(below, module, source, job, inner, level + 1, path + "/")
