@@ -194,7 +194,7 @@ class Generator(Statements):
         if outer.local:
             slots = {name: self.fresh("s") for name in sorted(self.survey.level_names(node.body))}
             self.levels = [Level(slots)]
-            self._local_keywords(slots, keywords, given, "caller" in self.lexer.source and reads(node, "caller"))
+            self._local_keywords(slots, keywords, given, self.says_caller and reads(node, "caller"))
         else:
             slots = {}
             self.levels = [Level({})]

@@ -54,6 +54,7 @@ class Unit(StatementMaker):
         self.lexer = lexer
         self.where = Where(name, lexer)
         self.survey = Survey(root)
+        self.says_caller = "caller" in lexer.source
         #: Whether outputs are neither escaped nor checked.
         self.plain = env.undefined != "Error" and not env.autoescape
         self.scope: Scope
@@ -129,7 +130,7 @@ class Unit(StatementMaker):
         slots = {name: scope.place() for name in self.survey.level_names(node.body)}
         scope.levels.append(slots)
         caller = 0
-        if "caller" in self.lexer.source and reads(node, "caller"):
+        if self.says_caller and reads(node, "caller"):
             caller = slots["caller"] = scope.place()
         defaults: list[tuple[int, int, Code]] = []
         for name, default in keywords:

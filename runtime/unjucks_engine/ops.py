@@ -110,13 +110,14 @@ def join(rt: Render, items: list[Any], separator: str) -> str:
     except TypeError:
         pass
     active = rt.joining
-    if any(item is items for item in active):
+    if id(items) in active:
         return ""
-    active.append(items)
+    rt.work(24)
+    active.add(id(items))
     try:
         parts = [item if type(item) is str else "" if item is None or item is U else text(rt, item) for item in items]
     finally:
-        active.pop()
+        active.discard(id(items))
     rt.string(sum(map(len, parts)) + len(separator) * len(parts))
     return separator.join(parts)
 

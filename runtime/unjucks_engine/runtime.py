@@ -68,7 +68,8 @@ class Render(Iteration):
         #: Whether the data is a copy that may be changed.
         self.copied = True
         self.depth = 0
-        self.joining: list[Any] = []
+        #: Identities of the lists whose text is being made.
+        self.joining: set[int] = set()
         #: Extra properties of the lists that searches with regular expressions return: id -> (list, properties).
         self.matches: dict[int, tuple[list[Any], dict[str, Any]]] = {}
         #: What files that are only macros exported in this render.
@@ -269,7 +270,7 @@ class Render(Iteration):
             made = self.macros.get(template)
             if made is not None:
                 # The macros are the same; each import has objects of its own, as comparisons show.
-                self.work(len(made))
+                self.work(3 * len(made))
                 return {name: macro.twin() for name, macro in made.items()}
         self.enter()
         variables = dict(self.env.globals if context is None else context.vars)

@@ -86,7 +86,8 @@ class Survey:
 
     def _items(self, node: Any, part: Part) -> Facts:
         """A list of nodes."""
-        count, use, names = 1, 0, _NOTHING
+        count, use = 1, 0
+        names: set[str] | None = None
         for item in node.items:
             kind = type(item)
             # Most nodes are a text or one simple output: those are looked at here.
@@ -113,8 +114,10 @@ class Survey:
                 count += more
                 use |= used
                 if named:
-                    names = names | named
-        return count, use, names
+                    if names is None:
+                        names = set()
+                    names |= named
+        return count, use, _NOTHING if names is None else frozenset(names)
 
     def _walk(self, node: Any, part: Part) -> Facts:
         kind = type(node)

@@ -85,6 +85,7 @@ class Writer:
         self.fields: dict[str, tuple[str, list[str]]] = {}
         #: Local variables that hold what a file exports.
         self.exports: set[str] = set()
+        self.says_caller = "caller" in lexer.source
         # Two signs before a name change it.
         self.steady = "++" not in lexer.source and "--" not in lexer.source
 
