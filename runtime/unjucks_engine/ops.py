@@ -112,7 +112,7 @@ def join(rt: Render, items: list[Any], separator: str) -> str:
     active = rt.joining
     if id(items) in active:
         return ""
-    rt.work(24)
+    rt.work(64)
     active.add(id(items))
     try:
         parts = [item if type(item) is str else "" if item is None or item is U else text(rt, item) for item in items]
