@@ -58,7 +58,25 @@ def _build(schema: JsonSchema) -> _Fit:
     raise AssertionError(f"status schemas have no type {schema.get('type')!r}")
 
 
+def _map(schema: JsonSchema) -> _Fit:
+    """An object with names of somebody else's: all values have one form."""
+    value_fit, limit = _build(schema["additionalProperties"]), schema["maxProperties"]
+
+    def fit(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return _DROP
+        kept = {}
+        for name, item in sorted(value.items()):
+            if len(kept) < limit and (fitted := value_fit(item)) is not _DROP:
+                kept[str(name)] = fitted
+        return kept
+
+    return fit
+
+
 def _object(schema: JsonSchema) -> _Fit:
+    if "properties" not in schema:
+        return _map(schema)
     fields = {name: _build(child) for name, child in schema["properties"].items()}
     required = schema.get("required", ())
 
