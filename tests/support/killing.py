@@ -87,6 +87,11 @@ class Killing:
             self.proxy.after_write = None
         return self._struck
 
+    async def supervised(self, end: Awaitable[Any]) -> None:
+        """Await it; meanwhile start an operator whenever there is none."""
+        self._restarts = 0
+        await self._supervised(asyncio.ensure_future(end))
+
     async def _expire_lease(self) -> None:
         """Nobody holds the Lease any more. Only called when no operator runs."""
         lease = await self.site.api.get(LEASE, "unjucks-operator", names.PLATFORM_NAMESPACE)

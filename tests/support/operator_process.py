@@ -32,6 +32,7 @@ from unjucks_operator.kube.config import from_kubeconfig
 ROOT = Path(__file__).resolve().parents[2]
 OPERATOR_USER = "unjucks-operator"
 RENDERER_REPOSITORY = "ghcr.io/unjucks/unjucks-renderer"  # of the operator's default configuration
+COURIER_REPOSITORY = "ghcr.io/unjucks/unjucks-courier"
 START_SECONDS = 120.0
 STEADY_LEASE = {"leaseDuration": 15, "renewDeadline": 10, "retryPeriod": 0.3}
 """An operator that is stopped gives its Lease back, so the next one need not wait; and a slow machine must not end a holder."""
@@ -50,7 +51,7 @@ def chart_manifests(*arguments: str) -> list[dict[str, Any]]:
 def install_rights(plane: ControlPlane) -> None:
     """The chart's roles and admission policies; what is for the operator's service account is for a user with a certificate."""
     wanted = []
-    rules = f"policies.exemptUsers={{{OPERATOR_USER}}},policies.pods.images={{{RENDERER_REPOSITORY}}}"
+    rules = f"policies.exemptUsers={{{OPERATOR_USER}}},policies.pods.images={{{RENDERER_REPOSITORY},{COURIER_REPOSITORY}}}"
     for manifest in chart_manifests("--set", rules):
         if not manifest["apiVersion"].startswith(("rbac.authorization.k8s.io/", "admissionregistration.k8s.io/")):
             continue

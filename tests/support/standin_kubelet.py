@@ -1,4 +1,4 @@
-"""A stand-in for kubelets where there are none: for each renderer pod it runs a real renderer process on loopback.
+"""A stand-in for kubelets where there are none: for each renderer and courier pod it runs the real program on loopback.
 
 Why a stand-in: the control plane of the integration tests has no nodes, and a kubelet needs root, a container runtime and half a
 minute. What it replaces is only the starting of processes and the reporting of pod status; certificates come from the pod's own
@@ -27,6 +27,11 @@ from unjucks_operator.kube.resources import POD, SECRET
 _POLL = 0.05
 _ADDRESSES = itertools.count(2)
 _CERTIFICATES = "/etc/unjucks/tls"
+_PROGRAMS = {
+    names.COMPONENT_RENDERER: (names.RENDERER, "unjucks_runtime.renderer"),
+    names.COMPONENT_COURIER: (names.COURIER, "unjucks_runtime.courier"),
+}
+"""Component to the name of its Secret and its module."""
 
 
 class StandInKubelet:
@@ -65,7 +70,7 @@ class StandInKubelet:
         while True:
             with suppress(OperatorError):
                 pods, _ = await self._api.list_all(
-                    POD, label_selector=f"{names.LABEL_COMPONENT}={names.COMPONENT_RENDERER}"
+                    POD, label_selector=f"{names.LABEL_COMPONENT} in ({', '.join(_PROGRAMS)})"
                 )
                 await self._sync(pods)
             await asyncio.sleep(_POLL)
@@ -89,7 +94,8 @@ class StandInKubelet:
 
     async def _start(self, pod: Manifest) -> None:
         metadata = pod["metadata"]
-        secret = await self._api.get(SECRET, names.RENDERER, metadata["namespace"])
+        secret_name, module = _PROGRAMS[metadata["labels"][names.LABEL_COMPONENT]]
+        secret = await self._api.get(SECRET, secret_name, metadata["namespace"])
         if secret is None:
             return  # a kubelet waits for the volume too
         folder = self._folder / metadata["uid"]
@@ -101,7 +107,7 @@ class StandInKubelet:
         arguments = [str(folder) if it == _CERTIFICATES else it for it in pod["spec"]["containers"][0]["args"]]
         with (folder / "log").open("wb") as output:
             self._processes[metadata["uid"]] = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "unjucks_runtime.renderer", *arguments),
+                *(sys.executable, "-m", module, *arguments),
                 *("--listen", address, "--health-port", "8080"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
