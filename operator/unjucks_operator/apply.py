@@ -50,6 +50,9 @@ class Children(Protocol):
     async def apply(self, manifest: Manifest, manager: str, *, adopt: str | None = None) -> object:
         """Bring the child to this state, with no request when it is there already. ``adopt``: UID of one that was handed over."""
 
+    def skips(self, manifest: Manifest, manager: str) -> bool:
+        """Whether ``apply`` has nothing to send."""
+
     def signature_left(self, manifest: Manifest, manager: str) -> str | None:
         """What tells later whether somebody changed the child since our last write."""
 
@@ -154,9 +157,10 @@ class Effects:
         on_written: Callable[[Manifest], None],
         outcome: Outcome,
     ) -> Exception | None:
-        if not stage.actions:
+        actions = [it for it in stage.actions if not (isinstance(it, Apply) and self._settled(it))]
+        if not actions:
             return None
-        steps = [self._act(action, resource, body, on_written, outcome) for action in stage.actions]
+        steps = [self._act(action, resource, body, on_written, outcome) for action in actions]
         if len(steps) == 1:
             results: list[BaseException | None] = [await _caught(steps[0])]
         else:
@@ -165,9 +169,15 @@ class Effects:
             if isinstance(result, BaseException) and not isinstance(result, Exception):
                 raise result  # cancelled
         errors = [result for result in results if isinstance(result, Exception)]
-        failed = zip(stage.actions, results, strict=True)
+        failed = zip(actions, results, strict=True)
         outcome.failed.extend((action, result) for action, result in failed if isinstance(result, Exception))
         return min(errors, key=_severity) if errors else None
+
+    def _settled(self, action: Apply) -> bool:
+        try:
+            return self._children.skips(action.manifest, action.manager)
+        except Exception:
+            return False  # a manifest that cannot be looked at: carrying it out tells what is wrong with it
 
     async def _act(
         self,
@@ -203,7 +213,9 @@ class Effects:
             case RenewLogin():
                 await self._renew_login(action, outcome)
             case DropLogin(uid):
-                await self._tenants.drop_login(uid)
+                home = outcome.results.get("home")
+                if home is None or home.login is not None:  # else this very run saw that there is none
+                    await self._tenants.drop_login(uid)
                 outcome.results["login"] = None
             case RetireDatabase(uid, name):
                 await self._tenants.retire(uid, name)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from unjucks_api import names
@@ -33,7 +34,7 @@ from unjucks_operator.database.placement import (
 from unjucks_operator.database.pool import Database
 from unjucks_operator.database.routing import OwnDatabases, Router
 from unjucks_operator.database.tenants import DatabaseState as TenantRecord
-from unjucks_operator.database.tenants import Drift, TenantDatabase, Tenants, TenantState
+from unjucks_operator.database.tenants import Drift, TenantDatabase, Tenants, TenantState, as_uuid
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +124,10 @@ class Homes:
         Raises NotPermitted(DatabaseNotOffered) when a database of its own is wanted and cannot be had, Terminal(DatabaseLost) when
         one that held rows is gone, and what ``Tenants.ensure`` raises.
         """
-        identity = await self.tenants.ensure(uid, name)
+        identity, found = await self.tenants.ensure_and_look(uid, name, _LOOK, *_asked(uid))
         if not identity.usable:
             return HomeState(identity, Home.SHARED, "")
-        placement, gate, login = await self._look(uid)
+        placement, gate, login = _found(uid, found)
         target = Home((wanted or first).lower())
         if target is Home.DEDICATED and placement.home is Home.SHARED and placement.move is None:
             if not await self._may_have_own(wanted):
@@ -292,12 +293,8 @@ class Homes:
     # --- small things -----------------------------------------------------------------------------------------------
     async def _look(self, uid: str) -> tuple[Placement, str | None, LoginState | None]:
         """Placement, gate in the shared database, login; in one query, because every tenant asks this once after a start."""
-        role = names.database_role(uid)
         async with self._platform.service_tx() as connection:
-            row = await connection.fetchrow(_LOOK, uuid.UUID(uid), role)
-        placement = placement_of(row) if row["placed"] else Placement(uid, role)
-        login = login_of(row) if row["slot"] or row["pending_version"] else None
-        return placement, row["gate"], login
+            return _found(uid, await connection.fetchrow(_LOOK, *_asked(uid)))
 
     async def _may_have_own(self, wanted: str) -> bool:
         """Whether this platform can give a database of one's own. Raises when one is asked for by name and it cannot."""
@@ -410,3 +407,15 @@ _LOOK = f"""
       LEFT JOIN unjucks_ops.gate g ON g.role_name = me.role
       LEFT JOIN unjucks_ops.login_report($1::uuid) l ON true
 """  # noqa: S608  names of columns only
+
+
+def _asked(uid: str) -> tuple[uuid.UUID, str]:
+    """What ``_LOOK`` wants to know."""
+    return as_uuid(uid), names.database_role(uid)
+
+
+def _found(uid: str, row: Any) -> tuple[Placement, str | None, LoginState | None]:
+    """What ``_LOOK`` answered: placement, gate in the shared database, login."""
+    placement = placement_of(row) if row["placed"] else Placement(uid, names.database_role(uid))
+    login = login_of(row) if row["slot"] or row["pending_version"] else None
+    return placement, row["gate"], login

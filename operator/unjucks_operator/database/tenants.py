@@ -11,10 +11,14 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from unjucks_operator import errors
 from unjucks_operator.database.migrate import apply_security, security_drift
 from unjucks_operator.database.pool import Connection, Database
+
+if TYPE_CHECKING:
+    import asyncpg
 
 REAPER_BATCH = 200
 
@@ -110,12 +114,19 @@ class Tenants:
         Raises OwnershipConflict when a role of that name is somebody else's, NotPermitted when something is left that only an
         administrator can take away (the message says what), Unavailable when the database cannot be used.
         """
+        return (await self.ensure_and_look(uid, name, ""))[0]
+
+    async def ensure_and_look(
+        self, uid: str, name: str, question: str, *arguments: object
+    ) -> tuple[TenantDatabase, "asyncpg.Record | None"]:
+        """The same, and the answer to a question in the same transaction: every tenant asks it once after a start."""
         if self.schema_drift:
             await self.repair_schema()
         async with self._database.service_tx() as connection:
             row = await connection.fetchrow(
-                "SELECT role_name, state, repaired, remaining FROM unjucks_ops.ensure_tenant($1, $2)", _uuid(uid), name
+                "SELECT role_name, state, repaired, remaining FROM unjucks_ops.ensure_tenant($1, $2)", as_uuid(uid), name
             )
+            answer = await connection.fetchrow(question, *arguments) if question else None
         result = TenantDatabase(
             row["role_name"], TenantState(row["state"]), _drift(row["repaired"]), _drift(row["remaining"])
         )
@@ -124,7 +135,7 @@ class Tenants:
                 f"the database role {result.role} is not safe to use: {', '.join(result.remaining)}. "
                 "The operator may not change that; an administrator has to (docs: database, drift)"
             )
-        return result
+        return result, answer
 
     async def retire(self, uid: str, name: str = "") -> TenantDatabase:
         """Nobody can act as the tenant from now on; its rows stay. Also for a UID that never got a role: it never will.
@@ -133,7 +144,7 @@ class Tenants:
         """
         async with self._database.service_tx() as connection:
             row = await connection.fetchrow(
-                "SELECT role_name, state, remaining FROM unjucks_ops.retire_tenant($1, $2)", _uuid(uid), name
+                "SELECT role_name, state, remaining FROM unjucks_ops.retire_tenant($1, $2)", as_uuid(uid), name
             )
         return TenantDatabase(row["role_name"], TenantState(row["state"]), (), _drift(row["remaining"]))
 
@@ -142,7 +153,7 @@ class Tenants:
 
         Rows go in small transactions, by the reaper, which row security confines to retired tenants; the role goes last.
         """
-        identity = _uuid(uid)
+        identity = as_uuid(uid)
         state = await self.state(uid)
         if state is None or state.state is TenantState.ACTIVE:
             raise errors.Bug("a tenant has to be retired before it is dropped")
@@ -168,7 +179,7 @@ class Tenants:
     async def state(self, uid: str) -> DatabaseState | None:
         """One tenant as it is now; None when its UID was never seen."""
         async with self._database.service_tx() as connection:
-            rows = await _report(connection, _uuid(uid))
+            rows = await _report(connection, as_uuid(uid))
         return rows[0] if rows else None
 
     async def sweep(self) -> dict[str, DatabaseState]:
@@ -244,7 +255,8 @@ def _rows(tag: str) -> int:
     return int(tag.rpartition(" ")[2])
 
 
-def _uuid(uid: str) -> uuid.UUID:
+def as_uuid(uid: str) -> uuid.UUID:
+    """The UID of a Kubernetes object; InvalidSpec when it is none."""
     try:
         return uuid.UUID(uid)
     except ValueError:

@@ -138,7 +138,14 @@ def _changed(child: Child | None, signature: str | None) -> bool:
 
 
 def _renderer(child: Child | None, uid: str) -> RendererView:
-    if child is None or child.full is None or child.labels.get(names.LABEL_TENANT_UID) != uid:
+    if child is None or child.labels.get(names.LABEL_TENANT_UID) != uid:
+        return RendererView()
+    return view_of_pods(child)
+
+
+def view_of_pods(child: Child) -> RendererView:
+    """What a Deployment says of its pods."""
+    if child.full is None:
         return RendererView()
     status: Mapping[str, Any] = child.full.get("status") or {}
     stuck = _stuck(status.get("conditions") or ())

@@ -42,7 +42,7 @@ __all__ = ["ChildKey", "ChildView", "Demand", "Observed", "RendererView", "plan_
 
 # Children that may vanish from the plan and are then deleted. Namespaces are not among them: see plan_release.
 _PRUNED_KINDS = frozenset({"RoleBinding", "NetworkPolicy"})
-_WITHOUT_HOME = frozenset({"finalizer", "namespaces", "isolation", "network", "adoption", "access"})
+_WITHOUT_HOME = frozenset({"finalizer", "namespaces", "isolation", "network", "adoption", "role", "access"})
 _RENDERER_KINDS = frozenset({"Deployment", "Secret", "ServiceAccount"})
 _POD_OWNERS = frozenset({names.RENDERER, names.COURIER})
 _OPENINGS = frozenset({names.POLICY_INGRESS, names.POLICY_EGRESS, names.POLICY_COURIER})
@@ -62,6 +62,7 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
     courier = plan_courier(scope, observed)
     manager = names.MANAGER_TENANT
     inspection = tuple(plan_inspection(scope, observed))
+    reader = build_reader(scope)
     stages = (
         Stage("finalizer", finalizer),
         Stage(
@@ -91,14 +92,13 @@ def plan_tenant(scope: Scope, observed: Observed) -> Plan:
             (ConditionType.NETWORK_ISOLATED, ConditionType.NETWORK_RULES_READY),
         ),
         Stage("adoption", inspection, (ConditionType.NAMESPACES_READY,) if inspection else ()),
+        # Nobody can bind a role that is not there: made side by side, the binding would lose the race and be tried again.
+        Stage("role", tuple(Apply(role, manager) for role in reader[:1]), (ConditionType.ACCESS_READY,)),
         Stage(
             "access",
             tuple(
                 Apply(manifest, manager)
-                for manifest in (
-                    *chain.from_iterable(build_bindings(scope, name) for name in namespaces),
-                    *build_reader(scope),
-                )
+                for manifest in (*chain.from_iterable(build_bindings(scope, name) for name in namespaces), *reader[1:])
             ),
             (ConditionType.ACCESS_READY,),
         ),
