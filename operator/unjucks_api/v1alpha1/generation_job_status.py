@@ -131,7 +131,7 @@ class GenerationJobStatus(Model):
         description="Stage in one word, for people: Pending, Queued, Rendering, Publishing, Succeeded, Failed, Cancelled or "
         "Suspended. Programs read the conditions.",
     )
-    conditions: Annotated[tuple[ConditionModel, ...], Field(max_length=32), ListMap("type")] = Field(
+    conditions: Annotated[tuple[ConditionModel, ...], Field(max_length=40), ListMap("type")] = Field(
         default=(), description="State in detail. Ready is true when the job succeeded at its current generation."
     )
     start_time: Time | None = Field(default=None, description="When the run started.")

@@ -360,7 +360,7 @@ class TemplateRegistryStatus(Model):
     last_handled_requested_at: Line = Field(
         default="", description=f"Value of the annotation {names.ANNOTATION_REQUESTED_AT} that was last acted upon."
     )
-    conditions: Annotated[tuple[ConditionModel, ...], Field(max_length=32), ListMap("type")] = Field(
+    conditions: Annotated[tuple[ConditionModel, ...], Field(max_length=40), ListMap("type")] = Field(
         default=(),
         description="State in detail. Ready is true when the current source is what is served, without errors.",
     )

@@ -403,7 +403,7 @@ class TenantStatus(Model):
     observed_generation: Generation | None = Field(
         default=None, description="The metadata.generation that this status is about."
     )
-    conditions: Annotated[tuple[ConditionModel, ...], Field(max_length=32), ListMap("type")] = Field(
+    conditions: Annotated[tuple[ConditionModel, ...], Field(max_length=40), ListMap("type")] = Field(
         default=(), description="State in detail. Ready is true when all of the others that promise something are."
     )
     namespaces: Annotated[tuple[NamespaceStatus, ...], Field(max_length=64), ListMap()] = Field(
