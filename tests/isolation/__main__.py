@@ -27,6 +27,8 @@ ESCAPED: Final = "ESCAPED"
 UNTRIED: Final = "untried"
 BROKEN: Final = "broken"  # the test could not be carried out: set-up failed or it was skipped
 NOT_ASKED: Final = "-"
+TOLD: Final = 3
+"""So many failures of an attack are printed for people."""
 _ORDER: Final = (HELD, BROKEN, ESCAPED)
 
 
@@ -50,7 +52,7 @@ def matrix(report: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] = ()) 
             for state in states:
                 found.setdefault((name, state), {})[test] = outcome
             if outcome != HELD:
-                why.setdefault(name, []).append(f"{test}: {entry['outcome']}: {entry['why'].strip()[-400:]}")
+                why.setdefault(name, []).append(f"{test}: {entry['outcome']}: {_reason(entry['why'])}")
     lines = []
     for attack in ATTACKS:
         if chosen and attack.id not in chosen:
@@ -67,6 +69,13 @@ def matrix(report: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] = ()) 
                 results[state] = UNTRIED if state in attack.states else NOT_ASKED
         lines.append(Line(attack, results, tests, why.get(attack.id, [])))
     return lines
+
+
+def _reason(why: str) -> str:
+    """The line that says it: pytest marks an assertion's and an exception's with an E."""
+    lines = [line.strip() for line in why.strip().splitlines() if line.strip()]
+    telling = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+    return (telling or lines[-1:] or ["no reason given"])[0][:300]
 
 
 def summary(lines: Sequence[Line]) -> dict[str, int]:
@@ -97,7 +106,10 @@ def table(lines: Sequence[Line]) -> str:
             rows.append(f"{'':<{width}}  {'':<{kinds}}  does not apply: {line.attack.why_not}")
     counts = summary(lines)
     rows.append("")
-    rows += [f"{line.attack.id}: {text}" for line in lines for text in line.why]
+    for line in lines:
+        rows += [f"{line.attack.id}: {text}" for text in line.why[:TOLD]]
+        if len(line.why) > TOLD:
+            rows.append(f"{line.attack.id}: and {len(line.why) - TOLD} more; --output json has them all")
     rows.append(
         f"{counts['attacks']} attacks: {counts['held']} held, {counts['escapes']} escapes, {counts['broken']} broken, "
         f"{counts['untried']} untried, {counts['notApplicable']} not applicable"
