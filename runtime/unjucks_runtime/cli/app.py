@@ -196,6 +196,9 @@ def diff_command(
     dest: Dest = ".",
     set_: Sets = None,
     data: Data = None,
+    no_input: Annotated[
+        bool, typer.Option("--no-input", "-y", help="Taken so that the words of new fit; diff never asks")
+    ] = False,
     undefined: Undefined = None,
     output: Output = None,
 ) -> None:

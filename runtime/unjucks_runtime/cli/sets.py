@@ -27,13 +27,12 @@ def find_folder(given: str | None, start: Path | None = None) -> Path:
     """The folder that holds ``_templates``; raises GenerationError NoTemplates that says where was searched."""
     if given:
         folder = Path(given)
-        if folder.name in _FOLDERS and folder.is_dir() and not (folder / "_templates").is_dir():
+        hint = _sets_inside(folder)
+        if folder.name in _FOLDERS and folder.is_dir() and not (folder / "_templates").is_dir() and not hint:
             return folder.parent
         if not folder.is_dir():
             raise GenerationError(Reason.PATH_NOT_FOUND, f"there is no folder {given}")
         if not any((folder / name).is_dir() for name in _FOLDERS):
-            inner = sorted(item.parent.name for item in folder.glob("*/_templates"))
-            hint = f"; it holds the sets {', '.join(inner)}: name one, as {folder / inner[0]}" if inner else ""
             raise GenerationError(Reason.NO_TEMPLATES, f"{given} holds no folder _templates{hint}")
         return folder
     start = (start or Path.cwd()).resolve()
@@ -44,9 +43,18 @@ def find_folder(given: str | None, start: Path | None = None) -> Path:
             return folder
     raise GenerationError(
         Reason.NO_TEMPLATES,
-        f"there is no folder _templates in {start} or above it; name one with --templates or {ENVIRONMENT}, or make one with"
-        " unjucks init",
+        f"there is no folder _templates in {start} or above it{_sets_inside(start)}; name one with --templates or"
+        f" {ENVIRONMENT}, or make one with unjucks init",
     )
+
+
+def _sets_inside(folder: Path) -> str:
+    """What to say about a folder that is no set but holds some; '' if it holds none."""
+    inner = sorted(item.parent.name for item in folder.glob("*/_templates") if item.is_dir())
+    if not inner or folder.name == "_templates":
+        return ""
+    what = f"the sets {', '.join(inner)}" if len(inner) > 1 else f"the set {inner[0]}"
+    return f"; {folder} holds {what}: use {'one of them' if len(inner) > 1 else 'it'}, as in --templates {folder / inner[0]}"
 
 
 def read_set(folder: Path) -> dict[str, tuple[bytes, int]]:

@@ -16,8 +16,11 @@ from typer.testing import CliRunner
 
 from unjucks_runtime.cli.app import app
 from unjucks_runtime.cli.output import Exit, Failure
+from unjucks_runtime.cli.sets import read_set
+from unjucks_runtime.generator import load_tree
 
 COMMAND = [sys.executable, "-W", "error", "-m", "unjucks_runtime.cli"]
+EXAMPLES = Path(__file__).parents[3] / "examples" / "templates"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 ACTION = """\
@@ -222,6 +225,20 @@ class TestLook:
         assert error["reason"] == "NoTemplates"
         assert here.name in error["message"]
 
+    @pytest.mark.parametrize("words", [("list",), ("describe", "api"), ("new", "api", "crud"), ("diff", "api", "crud")])
+    def test_a_folder_of_sets_that_is_called_templates(
+        self, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("UNJUCKS_TEMPLATES", raising=False)
+        named = unjucks(*words, "-t", str(EXAMPLES), "-o", "json")
+        monkeypatch.chdir(EXAMPLES)
+        inside = unjucks(*words, "-o", "json")
+        for done in (named, inside):
+            assert done.code == Exit.NOT_FOUND
+            assert done.json["error"]["reason"] == "NoTemplates"
+            assert "the sets api, chart, monorepo, service, terraform" in done.json["error"]["message"]
+            assert str(EXAMPLES / "api") in done.json["error"]["message"]
+
     def test_diff(self, here: Path) -> None:
         words = ["web", "page", "home", "--port", "80"]
         done = unjucks("diff", *words)
@@ -230,6 +247,7 @@ class TestLook:
         assert unjucks("diff", *words, "-o", "json").json["diff"] == done.out
         unjucks("new", *words)
         assert unjucks("diff", *words).code == 0
+        assert unjucks("diff", *words, "-y").code == 0
         (here / "home.txt").write_text("mine\n")
         assert "-mine\n+home 80 fast \n" in unjucks("diff", *words).out
 
@@ -453,3 +471,40 @@ class TestUpdate:
         (here / "m.json.last").write_text(json.dumps(record))
         (here / "a.txt").write_text("mine\n")
         assert self.new("--update").code == Exit.CONFLICT
+
+
+@pytest.mark.parametrize("name", ["api", "chart", "monorepo", "service", "terraform"])
+def test_the_example_sets_by_the_command(name: str, tmp_path: Path) -> None:
+    """`new` works with the data of a golden test; a second time it changes nothing, which `diff` says too."""
+    loaded = load_tree(read_set(EXAMPLES / name))
+    for action in loaded.actions:
+        case = next(case for case in action.tests if not case.expected_error)
+        dest = tmp_path / action.generator / action.action
+        for path, (content, mode) in case.base.items():
+            (dest / path).parent.mkdir(parents=True, exist_ok=True)
+            (dest / path).write_bytes(content)
+            (dest / path).chmod(mode)
+        dest.mkdir(parents=True, exist_ok=True)
+        data = tmp_path / "data.json"
+        data.write_text(json.dumps(case.variables))
+        words = [
+            action.generator,
+            action.action,
+            "-t",
+            str(EXAMPLES / name),
+            "--dest",
+            str(dest),
+            "-d",
+            str(data),
+            "-y",
+        ]
+        assert unjucks("diff", *words).code == Exit.FOUND
+        first = unjucks("new", *words, "-o", "json")
+        assert first.code == 0, first.out
+        assert {file["action"] for file in first.json["files"]} & {"created", "updated"}
+        before = {path: path.stat().st_mtime_ns for path in dest.rglob("*")}
+        second = unjucks("new", *words, "-o", "json")
+        assert second.code == 0, second.out
+        assert {file["action"] for file in second.json["files"]} <= {"unchanged", "skipped"}
+        assert {path: path.stat().st_mtime_ns for path in dest.rglob("*")} == before
+        assert unjucks("diff", *words).code == 0
