@@ -14,7 +14,7 @@ from typing import Any
 from unjucks_engine import nodes
 from unjucks_engine.analysis_walk import Walker
 from unjucks_engine.environment import Environment
-from unjucks_engine.errors import TemplateError
+from unjucks_engine.errors import LimitExceeded, TemplateError
 
 #: Kinds a variable can be inferred to have; ``any`` when nothing or something contradictory is known.
 KINDS = ("any", "string", "number", "boolean", "list", "object", "callable")
@@ -162,7 +162,11 @@ class _Run:
             line, column = lexer.place(pos)
             return Place(name, line + 1, column + 1)
 
-        Walker(self, place, name, {} if fresh else self.result.variables, scope).run(root)
+        try:
+            Walker(self, place, name, {} if fresh else self.result.variables, scope).run(root)
+        except RecursionError:
+            # The parser has bounds of its own, but a long chain of operators is deep only once it is walked.
+            self.result.errors.append(LimitExceeded("nesting", "the template is nested too deeply", name))
 
     def file(self, name: str, parent: str, use: TemplateUse | None, fresh: bool = False, scope: Any = None) -> None:
         """Analyses a file by name."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from unjucks_engine import Environment
 from unjucks_engine.analysis import analyze, analyze_source
+from unjucks_engine.errors import LimitExceeded
 
 
 def test_plain_reads_are_required() -> None:
@@ -101,3 +102,11 @@ def test_the_filters_are_those_of_the_environment() -> None:
 
 def test_files_that_include_each_other_end() -> None:
     assert analyze({"a": "{{ x }}{% include 'b' %}", "b": "{{ y }}{% include 'a' %}"}, "a").required == ["x", "y"]
+
+
+def test_a_chain_that_is_too_deep_to_walk_is_an_error_of_its_template() -> None:
+    found = analyze({"deep.njk": "{{ " + "1 ** " * 5000 + "1 }}", "a.njk": "{{ x }}{% include 'deep.njk' %}"}, "a.njk")
+    assert [(error.template, error.limit) for error in found.errors if isinstance(error, LimitExceeded)] == [
+        ("deep.njk", "nesting")
+    ]
+    assert "x" in found.variables
