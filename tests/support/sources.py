@@ -73,11 +73,11 @@ def zipped(files: Mapping[str, str | bytes], extra: Callable[[zipfile.ZipFile], 
 class HttpsServer:
     """Answers from ``routes`` (path to an answer, or a function of the handler); notes what came in ``seen``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.routes: dict[str, Answer | Callable[[BaseHTTPRequestHandler], None]] = {}
         self.seen: list[tuple[str, dict[str, str]]] = []
-        certificate, key = make_certificate(folder)
+        certificate, key = make_certificate(folder, address)
         self.authority = certificate.read_bytes()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
@@ -110,10 +110,10 @@ class HttpsServer:
             def handle_error(self, *_: Any) -> None:
                 pass  # a client that goes away in the middle is what many tests are about
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((address, 0), Handler)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._server.server_address[1]
-        self.url = f"https://localhost:{self.port}"
+        self.url = f"https://{'localhost' if address == '127.0.0.1' else address}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 

@@ -336,7 +336,7 @@ class GuardedPoolManager(urllib3.PoolManager):
             if not redirect or response.status not in _REDIRECTS or not target:
                 response._request_url = url
                 return response
-            response.release_conn()
+            response.close()  # its body, which may have no end, is not read
             target = urljoin(url, target)
             before, after = urlsplit(url), urlsplit(target)
             if after.scheme != before.scheme:
@@ -410,7 +410,7 @@ def read_body(network: Network, response: BaseHTTPResponse, most: int, what: str
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise transient(f"{what}: {network_text(error)}") from None
     finally:
-        response.release_conn()
+        response.close()
     if declared.isdigit() and len(content) != int(declared):
         raise transient(f"{what}: the connection ended after {len(content)} of {declared} bytes")
     return bytes(content)

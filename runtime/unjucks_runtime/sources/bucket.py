@@ -15,6 +15,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from unjucks_api.courier_protocol import BucketSource
 from unjucks_api.reasons import Reason
+from unjucks_api.tree import PathRejectedError, check_path
 from unjucks_runtime.courier.errors import CourierError, transient
 from unjucks_runtime.courier.net import check_url, network_text, read_body, too_large
 from unjucks_runtime.sources.model import Fetched, Job, unusable
@@ -86,6 +87,10 @@ def _list(client: Minio, source: BucketSource, job: Job) -> list[Object]:
         name = item.object_name or ""
         if name.endswith("/") or not job.selection.wants(_path(name, source)):
             continue  # a folder's marker, or not wanted
+        try:
+            check_path(_path(name, source))  # before it is asked for
+        except PathRejectedError as error:
+            raise CourierError(Reason.PATH_REJECTED, str(error)) from None
         if len(listed) >= job.limits.files:
             raise job.selection.too_many()
         listed.append(item)

@@ -46,7 +46,7 @@ def download(source: HttpSource, job: Job) -> bytes:
     response = pool.urlopen("GET", source.url, headers=headers, preload_content=False, redirect=not source.flux)
     what = printable_url(source.url)
     if response.status != 200:
-        response.release_conn()
+        response.close()
         raise status_error(what, response.status)
     if response.headers.get("Content-Encoding", "identity") != "identity" and not urlsplit(source.url).path.endswith(
         "gz"

@@ -82,7 +82,9 @@ def _choose(source: OciSource, registry: "Registry") -> tuple[str, str]:
 
 
 class Registry:
-    """One repository of a registry."""
+    """One repository of a registry. ``actions``: what a token is asked for."""
+
+    actions = "pull"
 
     def __init__(self, source: OciSource, job: Job) -> None:
         check_url(source.url, ("oci",))
@@ -154,11 +156,11 @@ class Registry:
             response = self._pool.urlopen("GET", url, headers=sent, preload_content=False)
             if response.status == 401 and attempt == 1:
                 challenge = response.headers.get("WWW-Authenticate", "")
-                response.release_conn()
+                response.close()
                 self._authorization = self._authorize(challenge)
                 continue
             if response.status != 200:
-                response.release_conn()
+                response.close()
                 if response.status == 404 and path.startswith("manifests/"):
                     raise CourierError(
                         Reason.REVISION_NOT_FOUND, f"{self.shown} has no {path.removeprefix('manifests/')}"
@@ -178,14 +180,16 @@ class Registry:
         if kind.lower() != "bearer" or "realm" not in told:
             raise status_error(self.shown, 401)
         check_url(told["realm"])
-        query = {"scope": f"repository:{self._name}:pull"} | ({"service": told["service"]} if "service" in told else {})
+        query = {"scope": f"repository:{self._name}:{self.actions}"} | (
+            {"service": told["service"]} if "service" in told else {}
+        )
         joint = "&" if "?" in told["realm"] else "?"
         headers = {"User-Agent": "unjucks-courier"} | ({"Authorization": f"Basic {self._login}"} if self._login else {})
         response = self._pool.urlopen(
             "GET", told["realm"] + joint + urlencode(query), headers=headers, preload_content=False, redirect=False
         )
         if response.status != 200:
-            response.release_conn()
+            response.close()
             raise status_error(f"{self.shown}: the registry's token service", response.status)
         body = _object(
             read_body(self._job.network, response, MAX_MANIFEST, "the token"), "the answer of the token service"

@@ -172,8 +172,7 @@ def components() -> Path:
     return target
 
 
-def _tool(name: str, package: str) -> Path:
-    module = paths.SOURCES / "tools"
+def _tool(name: str, package: str, module: Path = paths.SOURCES / "tools") -> Path:
     target = _build_folder(name, _key(module, package))
     program = target / name
     if program.exists():
@@ -201,6 +200,11 @@ def _tool(name: str, package: str) -> Path:
 def helm() -> Path:
     """Helm 3, at the version locked in ``tools/go.mod``; builds it when it is not there."""
     return _tool("helm", "helm.sh/helm/v3/cmd/helm")
+
+
+def test_servers() -> Path:
+    """The OCI registry and the S3 server of tests of sources and outputs; builds them when they are not there."""
+    return _tool("servers", ".", paths.REPOSITORY / "tests/support/servers")
 
 
 def kind() -> Path:
