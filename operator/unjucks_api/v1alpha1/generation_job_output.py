@@ -180,8 +180,8 @@ class OciOutput(Model):
 class BucketOutput(Model):
     """A prefix of an S3-compatible bucket."""
 
-    endpoint: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9.-]+(:[0-9]+)?$")] = Field(
-        description="Host of the object store, with its port when that is not 443: s3.example."
+    endpoint: Annotated[str, Field(max_length=253, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?$")] = Field(
+        description="URL of the object store without a path: https://s3.example."
     )
     bucket_name: Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]+[a-z0-9]$")] = Field(
         description="Name of the bucket. It has to exist."

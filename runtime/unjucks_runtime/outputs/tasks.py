@@ -6,9 +6,11 @@ Run by ``courier.child`` in a process of their own. Each kind of target has a mo
 import hashlib
 
 from unjucks_api.courier_protocol import (
+    BucketTarget,
     GitTarget,
     InspectRequest,
     InspectResponse,
+    OciTarget,
     PublishRequest,
     PublishResponse,
 )
@@ -17,9 +19,13 @@ from unjucks_api.render_protocol import SourceFile
 from unjucks_runtime.courier.errors import CourierError
 from unjucks_runtime.courier.git_transport import open_git
 from unjucks_runtime.courier.net import Network, Timeouts
-from unjucks_runtime.outputs.checks import check_content, encode
+from unjucks_runtime.outputs.bucket import BucketOutput
+from unjucks_runtime.outputs.checks import check_content, encode, listed
 from unjucks_runtime.outputs.git import Files, GitOutput
+from unjucks_runtime.outputs.oci import OciOutput
 from unjucks_runtime.outputs.pull_requests import ensure_request
+from unjucks_runtime.sources.model import Job, decode_secret
+from unjucks_runtime.sources.select import Selection
 
 
 def inspect(body: bytes) -> bytes:
@@ -59,6 +65,32 @@ def inspect_with(request: InspectRequest, network: Network) -> InspectResponse:
                 others_truncated=truncated,
                 facts=facts,
             )
+        case OciTarget() as target:
+            artifact = OciOutput(target, request.job, job_of(request, network))
+            digest, found = artifact.look()
+            files, manifest, statement = artifact.read(found) if digest else ({}, b"", b"")
+            return InspectResponse(
+                version=digest,
+                run_key=artifact.run_of(found),
+                manifest=encode(manifest),
+                statement=encode(statement),
+                files=to_wire({path: files[path] for path in listed(manifest) if path in files}),
+                facts=artifact.facts(digest) if manifest else {},
+            )
+        case BucketTarget() as target:
+            bucket = BucketOutput(target, request.job, job_of(request, network))
+            tag, run, manifest, statement = bucket.look()
+            files, others, truncated = bucket.read(manifest, others=request.others)
+            return InspectResponse(
+                version=tag,
+                run_key=run,
+                manifest=encode(manifest),
+                statement=encode(statement),
+                files=to_wire(files),
+                others=to_wire(others),
+                others_truncated=truncated,
+                facts=bucket.facts(manifest) if manifest else {},
+            )
         case _:
             raise _unknown(request.target.kind)
 
@@ -68,6 +100,10 @@ def publish_with(request: PublishRequest, network: Network) -> PublishResponse:
     match request.target:
         case GitTarget() as target:
             return _publish_git(request, target, network)
+        case OciTarget() as target:
+            return _publish_oci(request, target, network)
+        case BucketTarget() as target:
+            return _publish_bucket(request, target, network)
         case _:
             raise _unknown(request.target.kind)
 
@@ -93,6 +129,40 @@ def _publish_git(request: PublishRequest, target: GitTarget, network: Network) -
         opened = ensure_request(target.pull_request, target.base, target.branch, request.credentials, network)
         facts["pullRequest"] = opened.facts
     return PublishResponse(version=commit, written=written, facts=facts)
+
+
+def _publish_oci(request: PublishRequest, target: OciTarget, network: Network) -> PublishResponse:
+    output = OciOutput(target, request.job, job_of(request, network))
+    digest, found = output.look()
+    written = False
+    if not request.unchanged:
+        content = check_content(request)
+        if digest != request.version and output.run_of(found) != request.run_key:
+            raise _moved(f"tag {target.tag!r}")
+        digest, written = output.write(digest, found, content, request.run_key)
+    return PublishResponse(version=digest, written=written, facts=output.facts(digest))
+
+
+def _publish_bucket(request: PublishRequest, target: BucketTarget, network: Network) -> PublishResponse:
+    output = BucketOutput(target, request.job, job_of(request, network))
+    tag, _, manifest, _ = output.look()
+    if request.unchanged:
+        return PublishResponse(version=tag, written=False, facts=output.facts(manifest))
+    content = check_content(request)
+    if tag != request.version:
+        raise _moved("the manifest in the bucket")
+    output.write(tag, manifest, content, request.run_key)
+    return PublishResponse(version="", written=True, facts=output.facts(content.manifest))
+
+
+def _moved(what: str) -> CourierError:
+    return CourierError(Reason.CONFLICT, f"{what} changed since it was looked at", retryable=True)
+
+
+def job_of(request: InspectRequest | PublishRequest, network: Network) -> Job:
+    """The request in the words that sources and outputs share."""
+    secrets = decode_secret({**request.credentials, **request.certificates})
+    return Job(network, request.limits, Selection(".", "", request.limits), credentials=secrets)
 
 
 def _git(request: InspectRequest | PublishRequest, target: GitTarget, network: Network) -> GitOutput:
