@@ -16,7 +16,7 @@ from collections.abc import Callable
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import ErrorResponse
 from unjucks_runtime.courier.errors import CourierError
-from unjucks_runtime.generator.errors import GenerationError
+from unjucks_runtime.failures import GenerationError
 from unjucks_runtime.renderer import syscalls
 
 Task = Callable[[bytes], bytes]

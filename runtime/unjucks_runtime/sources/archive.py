@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from unjucks_api.reasons import Reason
 from unjucks_api.tree import PathRejectedError, check_collisions, check_path
-from unjucks_runtime.generator.errors import GenerationError, Place
+from unjucks_runtime.failures import GenerationError, Place
 
 _CHUNK = 64 * 1024
 _BLOCK = 512

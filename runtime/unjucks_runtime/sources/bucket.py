@@ -18,7 +18,7 @@ from unjucks_api.reasons import Reason
 from unjucks_api.tree import PathRejectedError, check_path
 from unjucks_runtime.courier.errors import CourierError, transient
 from unjucks_runtime.courier.net import check_url, network_text, read_body, too_large
-from unjucks_runtime.sources.model import Fetched, Job, unusable
+from unjucks_runtime.sources.model import Fetched, Job, status_error, unusable
 
 _DENIED = frozenset(
     {
@@ -68,7 +68,9 @@ def fetch_bucket(source: BucketSource, job: Job) -> Fetched:
         raise _failure(error, shown) from None
     except ServerError as error:
         raise transient(f"{shown}: the server answers HTTP {error.status_code}") from None
-    except (InvalidResponseError, MinioException, ValueError):
+    except InvalidResponseError as error:
+        raise status_error(shown, error._code) from None  # no public name for it
+    except (MinioException, ValueError):
         raise CourierError(
             Reason.FETCH_FAILED, f"{shown}: the answer is none of an S3 server", retryable=True
         ) from None

@@ -11,7 +11,7 @@ from unjucks_api.reasons import Reason
 from unjucks_runtime.courier.errors import CourierError
 from unjucks_runtime.courier.net import check_url, printable_url, read_body
 from unjucks_runtime.courier.secretfiles import client_certificate
-from unjucks_runtime.generator.errors import GenerationError
+from unjucks_runtime.failures import GenerationError
 from unjucks_runtime.sources.archive import ArchiveLimits, unpack_tar_gz
 from unjucks_runtime.sources.model import Fetched, Job, status_error
 from unjucks_runtime.sources.ziparchive import unpack_zip

@@ -12,7 +12,7 @@ import zlib
 
 from unjucks_api.reasons import Reason
 from unjucks_api.tree import PathRejectedError, check_collisions, check_path
-from unjucks_runtime.generator.errors import GenerationError, Place
+from unjucks_runtime.failures import GenerationError, Place
 from unjucks_runtime.sources.archive import ArchiveLimits
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
