@@ -65,7 +65,7 @@ def _map(schema: JsonSchema) -> _Fit:
     def fit(value: Any) -> Any:
         if not isinstance(value, Mapping):
             return _DROP
-        kept = {}
+        kept: dict[str, Any] = {}
         for name, item in sorted(value.items()):
             if len(kept) < limit and (fitted := value_fit(item)) is not _DROP:
                 kept[str(name)] = fitted
