@@ -1,4 +1,4 @@
-# One target per process: operator, renderer, webhooks (courier follows the same pattern), and postgres for evaluation.
+# One target per process: operator, renderer, webhooks, courier, and postgres for evaluation.
 # Everything that needs a network happens before the build: `make image-context` fills a folder with hash-checked wheels, and
 #
 #     docker build --target operator --tag unjucks-operator:dev "$(make --silent image-context)"
@@ -58,6 +58,16 @@ FROM build AS webhooks-own
 COPY wheels/own /build/own
 RUN ["python3", "/build/install.py", "own", "webhooks"]
 
+FROM build AS courier-dependencies
+COPY wheels/pip /build/pip
+COPY requirements/courier.txt /build/requirements.txt
+COPY wheels/courier /build/wheels
+RUN ["python3", "/build/install.py", "dependencies"]
+
+FROM build AS courier-own
+COPY wheels/own /build/own
+RUN ["python3", "/build/install.py", "own", "courier"]
+
 # ---- operator ----------------------------------------------------------------------------------------------------------
 FROM base AS operator
 ARG VERSION=0.0.0
@@ -90,6 +100,17 @@ LABEL org.opencontainers.image.title="unjucks-webhooks" \
 COPY --from=webhooks-dependencies /app /app
 COPY --from=webhooks-own /app/own /app/own
 ENTRYPOINT ["unjucks-webhooks"]
+
+# ---- courier -----------------------------------------------------------------------------------------------------------
+FROM base AS courier
+ARG VERSION=0.0.0
+LABEL org.opencontainers.image.title="unjucks-courier" \
+      org.opencontainers.image.description="Fetches sources and publishes outputs of one tenant, with its own credentials" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+COPY --from=courier-dependencies /app /app
+COPY --from=courier-own /app/own /app/own
+ENTRYPOINT ["unjucks-courier"]
 
 # ---- redis: for evaluation only; production brings its own server --------------------------------------------------------
 FROM ${REDIS_BASE_IMAGE} AS redis

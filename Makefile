@@ -135,7 +135,7 @@ generate: $(READY) ## Everything that is generated: CRDs, references, the static
 
 .PHONY: lock
 lock: $(READY) ## Choose the newest allowed versions of all dependencies and pin them by hash
-	@for role in operator renderer webhooks; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	@for role in operator renderer webhooks courier; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --upgrade --extra $$role pyproject.toml --output-file requirements/$$role.txt; done
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --upgrade \
 		--all-extras --group dev pyproject.toml --output-file requirements/dev.txt

@@ -15,7 +15,7 @@ from e2e.cluster.provider import AnyCluster
 
 RELEASE: Final = "unjucks"
 NAMESPACE: Final = "unjucks-system"
-IMAGES: Final = ("operator", "renderer", "postgres")
+IMAGES: Final = ("operator", "renderer", "courier", "postgres")
 _WAIT: Final = "180s"
 
 
@@ -32,6 +32,7 @@ def values_for(cluster: AnyCluster, extra: Mapping[str, Any] | None = None) -> d
         "image": {
             "operator": built["operator"].reference,
             "renderer": built["renderer"].reference,
+            "courier": built["courier"].reference,
             **({"webhooks": built["webhooks"].reference} if webhooks else {}),
             "pullPolicy": "IfNotPresent",
         },

@@ -82,6 +82,10 @@ capabilities: {drop: [ALL]}
 {{ .Values.image.renderer | default (printf "%s-renderer:%s" .Values.image.repository (include "unjucks.tag" .)) }}
 {{- end }}
 
+{{- define "unjucks.courierImage" -}}
+{{ .Values.image.courier | default (printf "%s-courier:%s" .Values.image.repository (include "unjucks.tag" .)) }}
+{{- end }}
+
 {{- define "unjucks.postgresImage" -}}
 {{ .Values.database.bundled.image | default (printf "%s-postgres:%s" .Values.image.repository (include "unjucks.tag" .)) }}
 {{- end }}

@@ -23,7 +23,7 @@ from e2e.cluster.golang import locked
 from e2e.cluster.progress import step
 
 REGISTRY: Final = "unjucks.local"  # resolves nowhere: images are loaded, never pulled
-NAMES: Final = ("base", "operator", "renderer", "webhooks", "postgres", "redis")
+NAMES: Final = ("base", "operator", "renderer", "webhooks", "courier", "postgres", "redis")
 _BASES: Final = {"postgres": debian.POSTGRES, "redis": debian.REDIS}  # the others stand on Python
 _DOCKER_PYTHON: Final = "3.11"  # of the Dockerfile's default BASE_IMAGE
 _KEPT: Final = 3
@@ -37,6 +37,7 @@ _CONTENT: Final[dict[str, dict[str, set[str]]]] = {
         "runtime": {"unjucks_engine", "unjucks_runtime"},
         "webhooks": {"unjucks_webhooks"},
     },
+    "courier": {"operator": {"unjucks_api"}, "runtime": {"unjucks_runtime"}},
 }
 
 

@@ -21,7 +21,7 @@ from e2e.cluster.errors import BuildFailed, MissingPrerequisite
 from e2e.cluster.golang import locked
 from e2e.cluster.progress import step
 
-ROLES: Final = ("operator", "renderer", "webhooks")
+ROLES: Final = ("operator", "renderer", "webhooks", "courier")
 SOURCE_ROOTS: Final = ("operator", "runtime", "webhooks")
 # Wheels are chosen for the image's Python and C library, not for the host's: Debian 12 has glibc 2.36.
 _NEWEST_GLIBC: Final = 36
