@@ -147,7 +147,7 @@ class Matrix(Model):
     path: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         default=None,
         description='Folder that the files of a run go below, with the parameters in braces: "services/{service}", or "." for '
-        "none. Files of two runs must not have one path. Absent: the values with a dash between them.",
+        "none. Files of two runs must not have one path. Absent: the values with a dash between them, in the order of their names.",
     )
     parallelism: Annotated[int, Field(ge=1, le=MAX_PARALLELISM)] | None = Field(
         default=None, description="Runs that render at the same time. Absent: 4."

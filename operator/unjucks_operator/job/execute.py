@@ -34,7 +34,7 @@ from unjucks_operator.job.existing import (
 )
 from unjucks_operator.job.facts import DiffFigures
 from unjucks_operator.job.outputs.base import Found, Output, Published, Result
-from unjucks_operator.job.outputs.files import written_files
+from unjucks_operator.job.outputs.files import LEAVES, written_files
 from unjucks_operator.job.outputs.opening import Outputs
 from unjucks_operator.job.outputs.target import refuse_misplaced
 from unjucks_operator.job.plan import Run
@@ -118,6 +118,7 @@ class Execution:
         try:
             outcome = outcome_of(rendered.responses, rendered.existing, rendered.policy)
             progress.files = outcome.shown
+            progress.matrix = _matrix_told(run, rendered.responses)
             refuse_conflicts(outcome.conflicts)
             refuse_misplaced(output.target, written_files(outcome.files))
             progress.last = await self._storage.keep(place.role, outcome.last)
@@ -336,3 +337,14 @@ class Execution:
         if published.facts:
             told["facts"] = dict(published.facts)
         await self._ledger.record_published(place.role, job.uid, run.key, claim.attempt, digest, told)
+
+
+def _matrix_told(run: Run, responses: Sequence[RenderResponse]) -> list[dict[str, Any]]:
+    """What each run of a matrix made."""
+    told = []
+    for item, response in zip(run.items, responses, strict=False):
+        made = [file for file in response.files if file.action not in LEAVES]
+        told.append(
+            {"item": item.label, "path": item.below, "files": len(made), "bytes": sum(file.size for file in made)}
+        )
+    return told

@@ -26,8 +26,11 @@ class Item:
 
 
 def expand_matrix(matrix: Matrix) -> tuple[Item, ...]:
-    """All combinations, the first parameter slowest. Raises InvalidSpec for what cannot be one."""
-    parameters = {name: _values(name, values) for name, values in matrix.parameters.items()}
+    """All combinations, parameters in the order of their names, the first one slowest. Raises InvalidSpec for what cannot be one.
+
+    The API server keeps no order of names, so theirs is the only one that is always the same.
+    """
+    parameters = {name: _values(name, values) for name, values in sorted(matrix.parameters.items())}
     count = 1
     for values in parameters.values():
         count *= len(values)
