@@ -63,10 +63,12 @@ def _check_segment(segment: str, refuse: Callable[[str], PathRejectedError]) -> 
         raise refuse(f"the segment {segment!r} starts or ends with a blank, or ends with a dot")
     if len(segment.encode()) > MAX_SEGMENT_BYTES:
         raise refuse(f"a segment is longer than {MAX_SEGMENT_BYTES} bytes")
-    # HFS+ ignores some code points and folds case; NTFS has 8.3 names and streams: all spell ".git" in other ways.
-    folded = "".join(char for char in segment.casefold() if unicodedata.category(char) != "Cf")
+    # HFS+ ignores some code points and folds case, NTFS has 8.3 names and streams, and programs for one code page read wide forms
+    # of a character as the plain one: all spell ".git" and ".." in other ways.
+    plain = unicodedata.normalize("NFKC", segment).casefold()
+    folded = "".join(char for char in plain if unicodedata.category(char) != "Cf")
     if folded in ("", ".", ".."):
-        raise refuse(f"a segment is {folded!r} beside invisible characters")
+        raise refuse(f"a segment is {folded!r} in wide forms, or beside invisible characters")
     if folded == ".git" or folded.startswith((".git:", "git~")) or folded.split(":")[0] == ".git":
         raise refuse("it names .git")
     # Windows looks at what stands before the first dot or colon, ignores blanks there, and reads the superscripts as digits.
