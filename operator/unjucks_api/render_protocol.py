@@ -149,6 +149,14 @@ class Problem(Message):
 Problems = Annotated[list[Problem], AfterValidator(lambda found: found[:MAX_PROBLEMS])]
 
 
+class ShippedTests(Message):
+    """What came of the golden tests that an action ships."""
+
+    passed: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0)
+    not_run: int = Field(default=0, ge=0, description="for which there was no time")
+
+
 class Action(Message):
     """One thing a generator can do. ``schema_`` is the complete JSON Schema that variables are validated with."""
 
@@ -164,6 +172,7 @@ class Action(Message):
     problems: Problems = Field(default_factory=list)
     deprecated: bool = False
     deprecation: Text = ""
+    tests: ShippedTests | None = None
     schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
 
     @property

@@ -4,9 +4,9 @@ import hashlib
 
 import orjson
 
-from unjucks_api.render_protocol import EngineOptions
+from unjucks_api.render_protocol import EngineOptions, Policy
 from unjucks_api.v1alpha1.data_policy import DataPolicy
-from unjucks_api.v1alpha1.template_registry import TemplateRegistry
+from unjucks_api.v1alpha1.template_registry import Inject, TemplateRegistry
 from unjucks_operator.errors import NotPermitted
 
 
@@ -23,6 +23,16 @@ def engine_options(registry: TemplateRegistry) -> EngineOptions:
         trim_blocks=engine.trim_blocks,
         lstrip_blocks=engine.lstrip_blocks,
         autoescape=engine.autoescape,
+    )
+
+
+def template_policy(registry: TemplateRegistry) -> Policy:
+    """``spec.policy`` in the words of the render protocol."""
+    asked = registry.spec.policy
+    return Policy(
+        allow_paths=list(asked.paths.allow) or ["**"],
+        deny_paths=list(asked.paths.deny),
+        allow_inject=asked.inject is not Inject.FORBID,
     )
 
 

@@ -138,9 +138,32 @@ class SharedVariables(Model):
     )
 
 
-class Policy(Model):
-    """What the registry does in doubtful cases."""
+class PolicyPaths(Model):
+    """Paths as globs: ** stands for any folders, * for anything inside one."""
 
+    allow: Annotated[tuple[Line, ...], Field(max_length=50), ListAtomic()] = Field(
+        default=(), description="Paths that may be generated. Absent: all."
+    )
+    deny: Annotated[tuple[Line, ...], Field(max_length=50), ListAtomic()] = Field(
+        default=(), description="Paths that may not be generated, whatever allow says: .github/workflows/**."
+    )
+
+
+class Inject(StrEnum):
+    """Whether templates may change existing files in places."""
+
+    ALLOW = "Allow"
+    FORBID = "Forbid"
+
+
+class Policy(Model):
+    """What the registry's templates may do, and what happens in doubtful cases."""
+
+    paths: PolicyPaths = Field(default=PolicyPaths(), description="Which paths the templates may generate.")
+    inject: Inject | None = Field(
+        default=None,
+        description="Whether templates may change existing files in places: Allow or Forbid. Absent: Allow.",
+    )
     on_invalid_template: OnInvalidTemplate = Field(
         default=OnInvalidTemplate.KEEP_PREVIOUS,
         description="What is served when a template is broken: KeepPrevious (the last good version) or ServeValid (the new version "
@@ -331,6 +354,14 @@ class CatalogVariable(Model):
     )
 
 
+class CatalogTests(Model):
+    """What came of the golden tests that an action ships."""
+
+    passed: Count | None = Field(default=None, description="Tests that passed.")
+    failed: Count | None = Field(default=None, description="Tests that failed; problems says which.")
+    not_run: Count | None = Field(default=None, description="Tests for which there was no time.")
+
+
 class CatalogEntry(Model):
     """One thing that can be generated."""
 
@@ -342,6 +373,8 @@ class CatalogEntry(Model):
     files: Count | None = Field(default=None, description="Template files of the action.")
     description: ShortText = Field(default="", description="What the action generates.")
     deprecated: bool = Field(default=False, description="Whether its author advises against further use.")
+    deprecation: ShortText = Field(default="", description="Since when, what to use instead, and until when it stays.")
+    tests: CatalogTests | None = Field(default=None, description="The golden tests that the action ships.")
     variables: Annotated[tuple[CatalogVariable, ...], Field(max_length=MAX_VARIABLES), ListAtomic()] = Field(
         default=(), description="Variables of the action."
     )

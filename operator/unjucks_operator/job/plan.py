@@ -19,13 +19,13 @@ import orjson
 
 from unjucks_api.conditions import ConditionType, find_condition
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Action, EngineOptions, OnFinding
+from unjucks_api.render_protocol import Action, EngineOptions, OnFinding, Policy
 from unjucks_api.v1alpha1.data_policy import DataPolicy
 from unjucks_api.v1alpha1.generation_job import GenerationJob
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry
 from unjucks_api.variable_messages import ProblemKind
 from unjucks_api.variables import validate
-from unjucks_operator.artifact import artifact_digest, engine_options, refuse_classification
+from unjucks_operator.artifact import artifact_digest, engine_options, refuse_classification, template_policy
 from unjucks_operator.errors import Terminal, Waiting
 from unjucks_operator.job.dependencies import require_dependencies
 from unjucks_operator.job.matrix import Item, expand_matrix
@@ -90,6 +90,8 @@ class Run:
     action_digest: str = ""
     deprecation: str = ""
     occasion: Occasion = Occasion()
+    policy: Policy = field(default_factory=Policy)
+    """What the registry lets its templates do."""
 
 
 Decision = Done | Stop | Pause | Run
@@ -225,7 +227,7 @@ def _freeze(
         )
     engine = engine_options(registry)
     on_finding = observed.data_policy.on_finding_in(registry.classification)
-    spec = job.spec
+    spec, policy = job.spec, template_policy(registry)
     inputs = orjson.dumps(
         {
             "action": action.digest,
@@ -237,6 +239,7 @@ def _freeze(
             "output": spec.output.wire() if spec.output else None,
             "how": [job.mode, spec.on_conflict, spec.prune, spec.dry_run],
             "onFinding": on_finding.value,
+            "policy": policy.model_dump(),
         },
         option=orjson.OPT_SORT_KEYS,
     )
@@ -257,6 +260,7 @@ def _freeze(
         action_digest=action.digest,
         deprecation=action.deprecation,
         occasion=occasion,
+        policy=policy,
     )
 
 

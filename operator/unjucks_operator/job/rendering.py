@@ -77,6 +77,7 @@ class Rendering:
             on_finding=run.on_finding,
             secrets_have_a_place=target is not None and target.takes_secrets,
             engine=run.engine,
+            policy=run.policy,
             shared_schema=run.shared_schema,
             limits=Limits(
                 wall_seconds=self._wall_seconds(job),

@@ -11,7 +11,7 @@ from typing import Any
 from unjucks_api.conditions import Condition, ConditionType, merge_conditions, timestamp
 from unjucks_api.courier_protocol import FetchResponse
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Action, AnalyzeResponse, Problem
+from unjucks_api.render_protocol import Action, AnalyzeResponse, Problem, ShippedTests
 from unjucks_api.v1alpha1.template_registry import (
     MAX_CATALOG,
     MAX_DISPLAY,
@@ -271,6 +271,10 @@ def _problem(problem: Problem) -> dict[str, Any]:
     }
 
 
+def _tests(tests: ShippedTests) -> dict[str, int]:
+    return {"passed": tests.passed, "failed": tests.failed, **({"notRun": tests.not_run} if tests.not_run else {})}
+
+
 def _entry(action: Action) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "generator": action.generator,
@@ -279,6 +283,8 @@ def _entry(action: Action) -> dict[str, Any]:
         "files": action.files,
         "description": action.description[:MAX_DISPLAY],
         "deprecated": action.deprecated,
+        **({"deprecation": action.deprecation[:MAX_DISPLAY]} if action.deprecation else {}),
+        **({"tests": _tests(action.tests)} if action.tests is not None else {}),
         "variables": [
             {
                 "name": variable.name[:256],

@@ -4,10 +4,10 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Diff, OutputFile, RenderRequest
+from unjucks_api.render_protocol import MAX_MESSAGE, Diff, OutputFile, RenderRequest
 from unjucks_api.tree import PathRejectedError, check_path
 from unjucks_runtime.dlp.scan import redact
 from unjucks_runtime.generator.errors import GenerationError
@@ -17,6 +17,8 @@ from unjucks_runtime.generator.result import File, Result, Status, cut_diff
 SCAN_SECONDS = 5.0
 """Most time for looking through all files of a task; it counts as the task's own."""
 _V = TypeVar("_V")
+_MIN_SECRET = 4
+_MASK = "***"
 WITHOUT_CONTENT = (Status.SKIPPED, Status.REMOVED)
 
 
@@ -80,3 +82,33 @@ def diff_of(files: Iterable[File], base: Tree, task: RenderRequest) -> Diff:
 
 def _encoded(content: bytes) -> str:
     return base64.b64encode(content).decode()
+
+
+class Redaction:
+    """Takes the texts of sensitive variables out of messages: a second line behind the generator's own care."""
+
+    def __init__(self, variables: Mapping[str, Any], sensitive: Iterable[str]) -> None:
+        found: set[str] = set()
+        for name in sensitive:
+            value: Any = variables
+            for part in name.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            _collect(value, found)
+        self._texts = sorted(found, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._texts:
+            text = text.replace(secret, _MASK)
+        return text[:MAX_MESSAGE]
+
+
+def _collect(value: Any, found: set[str]) -> None:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str) and len(item) >= _MIN_SECRET:
+            found.add(item)
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)

@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import (
-    MAX_MESSAGE,
     AnalyzeRequest,
     AnalyzeResponse,
     EngineOptions,
@@ -40,6 +39,7 @@ from unjucks_runtime.generator.result import File
 from unjucks_runtime.renderer.outcome import (
     SCAN_SECONDS,
     WITHOUT_CONTENT,
+    Redaction,
     diff_of,
     lifted,
     lowered,
@@ -47,13 +47,12 @@ from unjucks_runtime.renderer.outcome import (
     redacted,
 )
 from unjucks_runtime.renderer.setting import Setting, setting_of
+from unjucks_runtime.renderer.shipped_tests import catalogue_with_tests
 from unjucks_runtime.sources.archive import ArchiveLimits, unpack_tar_gz
 
 Tree = Mapping[str, tuple[bytes, int]]
 
 _M = TypeVar("_M", bound=BaseModel)
-_MIN_SECRET = 4
-_MASK = "***"
 
 
 class TaskFailure(Exception):
@@ -134,9 +133,9 @@ def analyze(request: bytes) -> bytes:
     task = _parse(AnalyzeRequest, request)
     try:
         files = _below(_source_tree(task), task.path)
-        loaded = load_tree(
-            files, options=Options(engine=task.engine, limits=task.limits, shared_schema=task.shared_schema)
-        )
+        options = Options(engine=task.engine, limits=task.limits, shared_schema=task.shared_schema)
+        loaded = load_tree(files, options=options)
+        actions = catalogue_with_tests(loaded, options, time.monotonic)
     except GenerationError as error:
         raise failure(error) from None
     sensitive = problems_in(
@@ -148,7 +147,7 @@ def analyze(request: bytes) -> bytes:
     answer = AnalyzeResponse(
         digest=tree_digest(files),
         files=[SourceFile(path=path, content=_encode(files[path][0]), mode=files[path][1]) for path in sorted(files)],
-        actions=[action.catalogue() for action in loaded.actions],
+        actions=actions,
         problems=[*loaded.problems, *sensitive],
         engine_version=engine_version(),
     )
@@ -208,7 +207,7 @@ def load(files: Tree, setting: bytes) -> Loaded:
 def render(request: bytes, source: Tree | Loaded) -> bytes:
     """RenderRequest (without files) -> RenderResponse, both JSON; costs are filled in by the server."""
     task = _parse(RenderRequest, request)
-    hide = _Redaction(task.variables, task.sensitive)
+    hide = Redaction(task.variables, task.sensitive)
     try:
         options = _run_options(task)
         if isinstance(source, Loaded):
@@ -300,36 +299,6 @@ def _run_options(task: RenderRequest) -> Options:
         sensitive=tuple(task.sensitive),
         shared_schema=task.shared_schema,
     )
-
-
-class _Redaction:
-    """Takes the texts of sensitive variables out of messages: a second line behind the generator's own care."""
-
-    def __init__(self, variables: Mapping[str, Any], sensitive: Iterable[str]) -> None:
-        found: set[str] = set()
-        for name in sensitive:
-            value: Any = variables
-            for part in name.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
-            _collect(value, found)
-        self._texts = sorted(found, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for secret in self._texts:
-            text = text.replace(secret, _MASK)
-        return text[:MAX_MESSAGE]
-
-
-def _collect(value: Any, found: set[str]) -> None:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, str) and len(item) >= _MIN_SECRET:
-            found.add(item)
-        elif isinstance(item, dict):
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
 
 
 # --- both -------------------------------------------------------------------------------------------------------------------

@@ -177,3 +177,32 @@ def test_what_a_finding_means_is_part_of_the_run() -> None:
     plain, strict = plan_job(named(), world()), plan_job(named(), world(registry=public))
     assert [run.on_finding for run in (asked, plain, strict) if isinstance(run, Run)] == ["Redact", "Warn", "Block"]
     assert len({run.inputs_digest for run in (asked, plain, strict) if isinstance(run, Run)}) == 3
+
+
+def test_what_the_registry_forbids_its_templates_goes_along() -> None:
+    strict = registry(status=SERVING, spec={"policy": {"paths": {"deny": [".github/**"]}, "inject": "Forbid"}})
+    decision, plain = plan_job(named(), world(registry=strict)), plan_job(named(), world())
+    assert isinstance(decision, Run)
+    assert isinstance(plain, Run)
+    assert (decision.policy.deny_paths, decision.policy.allow_inject) == ([".github/**"], False)
+    assert (plain.policy.deny_paths, plain.policy.allow_inject, plain.policy.allow_paths) == ([], True, ["**"])
+    assert decision.inputs_digest != plain.inputs_digest
+
+
+def test_an_unrelated_change_of_the_tree_changes_no_inputs() -> None:
+    other = registry(status={"observedGeneration": 1, "artifact": {"digest": "sha256:" + "9" * 64}})
+    moved, plain = plan_job(named(), world(registry=other)), plan_job(named(), world())
+    assert isinstance(moved, Run)
+    assert isinstance(plain, Run)
+    assert moved.tree != plain.tree
+    assert moved.inputs_digest == plain.inputs_digest
+
+
+def test_a_matrix_is_validated_item_by_item() -> None:
+    grid = job(spec={"variables": {"name": "x"}, "matrix": {"parameters": {"port": [80, 81]}}})
+    decision = plan_job(grid, world())
+    assert isinstance(decision, Run)
+    assert [dict(item.values) for item in decision.items] == [{"name": "x", "port": 80}, {"name": "x", "port": 81}]
+    wrong = job(spec={"variables": {"name": "x"}, "matrix": {"parameters": {"port": [80, "eighty"]}}})
+    with pytest.raises(Terminal, match=r"^port=eighty: "):
+        plan_job(wrong, world())
