@@ -79,7 +79,7 @@ def _check_entry(entry: zipfile.ZipInfo, limits: ArchiveLimits) -> str | None:
     except PathRejectedError as error:
         raise GenerationError(Reason.PATH_REJECTED, f"archive entry: {error}") from None
     if path.count("/") + 1 > limits.depth:
-        raise _invalid(f"it lies more than {limits.depth} folders deep", path)
+        raise _too_large(f"{path!r} is deeper than {limits.depth} folders", "depth")
     if entry.flag_bits & _ENCRYPTED:
         raise _invalid("it is encrypted", path)
     kind = stat.S_IFMT(entry.external_attr >> 16)
