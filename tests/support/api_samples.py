@@ -44,6 +44,18 @@ def registry(**spec: object) -> Body:
     return {"inline": {"files": {"_templates/a/b/c.njk": "x"}}, **spec}
 
 
+def remote(source: str = "http", interval: str | None = "10m", **fields: object) -> Body:
+    """A registry's spec with a fetched source and what it needs; ``fields`` are the source's own."""
+    needed: dict[str, Body] = {
+        "http": {"url": "https://example.com/t.tgz"},
+        "git": {"url": "https://example.com/t.git"},
+        "oci": {"url": "oci://example.com/t"},
+        "bucket": {"endpoint": "https://s3.example.com", "bucketName": "templates"},
+        "sourceRef": {"kind": "GitRepository", "name": "t"},
+    }
+    return {source: needed[source] | fields} | ({"interval": interval} if interval else {})
+
+
 def job(**spec: object) -> Body:
     """A job's spec with everything that is needed."""
     return {
@@ -307,7 +319,7 @@ CEL_PAIRS: Final = (
         {"configMapRef": {"name": "templates"}},
         {},
         "spec",
-        "set exactly one source: inline or configMapRef",
+        "set exactly one source: inline, configMapRef, http, git, oci, bucket or sourceRef",
     ),
     Pair(
         "registry-two-sources",
@@ -315,7 +327,135 @@ CEL_PAIRS: Final = (
         registry(),
         registry(configMapRef={"name": "templates"}),
         "spec",
-        "set exactly one source: inline or configMapRef",
+        "set exactly one source: inline, configMapRef, http, git, oci, bucket or sourceRef",
+    ),
+    Pair(
+        "registry-interval-needed",
+        "TemplateRegistry",
+        remote("git"),
+        remote("git", None),
+        "spec.interval",
+        "interval is needed: how often the source is looked at, for example 10m",
+    ),
+    *(
+        Pair(
+            f"registry-{field}-of-inline",
+            "TemplateRegistry",
+            remote("bucket") | {field: value},
+            registry(**{field: value}),
+            "spec",
+            "interval, timeout and ignore belong to sources that are fetched: http, git, oci, bucket and sourceRef",
+        )
+        for field, value in (("interval", "10m"), ("timeout", "30s"), ("ignore", "docs/"))
+    ),
+    *(
+        Pair(
+            f"registry-interval-{value}",
+            "TemplateRegistry",
+            remote("oci", "10s"),
+            remote("oci", value),
+            "spec.interval",
+            "an interval is between 10s and 24h",
+        )
+        for value in ("9s", "25h")
+    ),
+    *(
+        Pair(
+            f"registry-timeout-{value}",
+            "TemplateRegistry",
+            remote("oci") | {"timeout": "10m"},
+            remote("oci") | {"timeout": value},
+            "spec.timeout",
+            "a timeout of a source is between 1s and 10m",
+        )
+        for value in ("0s", "11m")
+    ),
+    *(
+        Pair(
+            f"registry-http-url-{number}",
+            "TemplateRegistry",
+            remote("http", url="https://example.com:8443/a?b=c"),
+            remote("http", url=url),
+            "spec.http.url",
+            "the URL starts with https:// and holds neither blanks nor credentials",
+        )
+        for number, url in enumerate(
+            ("http://example.com/t", "https://u:p@example.com/t", "https://example.com/a b", "file:///etc/x")
+        )
+    ),
+    *(
+        Pair(
+            f"registry-git-url-{number}",
+            "TemplateRegistry",
+            remote("git", url="ssh://git@example.com:2222/a/t.git", secretRef={"name": "s"}),
+            remote("git", url=url, secretRef={"name": "s"}),
+            "spec.git.url",
+            "the URL is https://host/path or ssh://user@host/path, without a password",
+        )
+        for number, url in enumerate(
+            (
+                "http://example.com/t",
+                "git@example.com:a/t.git",
+                "ssh://git:p@example.com/t",
+                "https://u@example.com/t",
+                "ext::sh -c x",
+            )
+        )
+    ),
+    Pair(
+        "registry-git-ssh-secret",
+        "TemplateRegistry",
+        remote("git", url="ssh://git@example.com/t.git", secretRef={"name": "s"}),
+        remote("git", url="ssh://git@example.com/t.git"),
+        "spec.git",
+        "a repository over ssh needs secretRef with identity and known_hosts",
+    ),
+    *(
+        Pair(
+            f"registry-git-verify-{number}",
+            "TemplateRegistry",
+            remote("git", ref={"semver": "1.x"}, verify={"mode": "TagAndHEAD", "secretRef": {"name": "s"}}),
+            remote("git", ref=ref, verify={"mode": "Tag", "secretRef": {"name": "s"}}),
+            "spec.git",
+            "verify.mode Tag and TagAndHEAD need ref.tag or ref.semver, without ref.commit and ref.name",
+        )
+        for number, ref in enumerate(({"branch": "main"}, {"tag": "v1", "commit": "a" * 40}))
+    ),
+    *(
+        Pair(
+            f"registry-git-ref-{number}",
+            "TemplateRegistry",
+            remote("git", ref={"branch": "release/1.x"}),
+            remote("git", ref={"branch": name}),
+            "spec.git.ref.branch",
+            "a name of a branch or tag starts with a letter or digit, holds letters, digits and . _ / + @ # = -, but not '..', and "
+            "does not end in .lock",
+        )
+        for number, name in enumerate(("-x", "a..b", "a b", "a.lock", "a~1"))
+    ),
+    *(
+        Pair(
+            f"registry-oci-url-{number}",
+            "TemplateRegistry",
+            remote("oci", url="oci://example.com:5000/a/t"),
+            remote("oci", url=url),
+            "spec.oci.url",
+            "the URL is oci://host/repository, without a tag",
+        )
+        for number, url in enumerate(("https://example.com/t", "oci://example.com/t:v1", "oci://u:p@example.com/t"))
+    ),
+    *(
+        Pair(
+            f"registry-bucket-endpoint-{number}",
+            "TemplateRegistry",
+            remote("bucket", endpoint="https://s3.example.com:9000"),
+            remote("bucket", endpoint=url),
+            "spec.bucket.endpoint",
+            "the endpoint is https://host, with a port if it needs one, and no path",
+        )
+        for number, url in enumerate(
+            ("http://s3.example.com", "https://s3.example.com/path", "https://u@s3.example.com")
+        )
     ),
     *(
         Pair(
@@ -735,6 +875,8 @@ FULL: Final[Mapping[str, Body]] = {
     },
     "TemplateRegistry": {
         "inline": {"files": {"_templates/api/crud/any/{{ name }}.ts.njk": "export const {{ name }} = 1\n"}},
+        "pin": "v1.0.0",
+        "revisionHistoryLimit": 3,
         "path": ".",
         "engine": {"undefined": "ErrorOnUse", "trimBlocks": False, "lstripBlocks": False, "autoescape": True},
         "variables": {"schema": {"type": "object", "properties": {"org": {"type": "string", "default": "acme"}}}},

@@ -65,6 +65,8 @@ class Fault:
     after: bool
     also: Callable[[], object] = lambda: None
     """What happens in that moment besides."""
+    where: str = ""
+    """Only in paths with this text, for example a repository's name."""
 
 
 class GitHost:
@@ -187,7 +189,7 @@ class GitHost:
         """The fault for this path; each happens once."""
         with self._lock:
             for fault in self.faults:
-                if fault.path in path:
+                if fault.path in path and fault.where in path:
                     self.faults.remove(fault)
                     return fault
         return None

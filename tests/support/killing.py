@@ -89,7 +89,7 @@ class Killing:
 
     async def supervised(self, end: Awaitable[Any]) -> None:
         """Await it; meanwhile start an operator whenever there is none."""
-        self._restarts = 0
+        self._restarts = -_RESTARTS  # each is wanted
         await self._supervised(asyncio.ensure_future(end))
 
     async def _expire_lease(self) -> None:

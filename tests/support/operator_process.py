@@ -200,12 +200,14 @@ class Site:
 
 
 @asynccontextmanager
-async def platform(plane: ControlPlane, folder: Path) -> AsyncIterator[Site]:
-    """Prepare a control plane for operators, with a PostgreSQL server of its own: the operator's roles belong to a whole server."""
+async def platform(plane: ControlPlane, folder: Path, *, kinds_are_known: bool = True) -> AsyncIterator[Site]:
+    """Prepare a control plane for operators, with a PostgreSQL server of its own: the operator's roles belong to a whole server.
+
+    ``kinds_are_known``: the controllers know our kinds, as they do half a minute after the CRDs came; not: they came just now.
+    """
     await asyncio.to_thread(plane.apply_crds, ROOT / "crds")
-    await asyncio.to_thread(
-        plane.restart_controller_manager
-    )  # it learns new kinds when it starts, else within half a minute
+    if kinds_are_known:
+        await asyncio.to_thread(plane.restart_controller_manager)
     await asyncio.to_thread(plane.kubectl, "create", "namespace", names.PLATFORM_NAMESPACE, check=False)
     await asyncio.to_thread(install_rights, plane)
     endpoint, credentials = from_kubeconfig(plane.kubeconfig)

@@ -103,7 +103,8 @@ class StandInKubelet:
         for name, content in secret["data"].items():
             (folder / name).write_bytes(base64.b64decode(content))
         number = next(_ADDRESSES)
-        address = f"127.7.{number // 250}.{number % 250 + 2}"
+        # Of its own for each test process: several may run on one machine.
+        address = f"127.{16 + os.getpid() % 224}.{number // 250}.{number % 250 + 2}"
         arguments = [str(folder) if it == _CERTIFICATES else it for it in pod["spec"]["containers"][0]["args"]]
         with (folder / "log").open("wb") as output:
             self._processes[metadata["uid"]] = process = await asyncio.create_subprocess_exec(

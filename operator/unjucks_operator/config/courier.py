@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from unjucks_api.courier_protocol import GitProvider
 from unjucks_api.v1alpha1.common import DnsLabel, quantity
 from unjucks_api.v1alpha1.tenant_network import NEVER_NETWORKS, is_inside, parse_range
 from unjucks_operator.config.base import STRICT, AtLeastOne, Positive, Resources, Seconds
@@ -76,7 +75,7 @@ class GitHost:
     host: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
     """Name as it stands in the repositories' URLs, for example git.example."""
 
-    provider: GitProvider
+    provider: Literal["GitHub", "GitLab", "Gitea"]
     """Whose API it is: GitHub, GitLab or Gitea."""
 
     api: Annotated[str, AfterValidator(_endpoint)]
@@ -133,8 +132,8 @@ class Courier:
     """Where couriers may connect to."""
 
     git_hosts: tuple[GitHost, ...] = (
-        GitHost(host="github.com", provider=GitProvider.GITHUB, api="https://api.github.com"),
-        GitHost(host="gitlab.com", provider=GitProvider.GITLAB, api="https://gitlab.com/api/v4"),
+        GitHost(host="github.com", provider="GitHub", api="https://api.github.com"),
+        GitHost(host="gitlab.com", provider="GitLab", api="https://gitlab.com/api/v4"),
     )
     """Hosts on which jobs may open pull requests. Default github.com and gitlab.com. Their APIs have to be in ``egress`` too."""
 

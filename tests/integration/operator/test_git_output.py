@@ -12,6 +12,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -150,20 +151,15 @@ STEPS = ("git-upload-pack", "info/refs?service=git-receive-pack", "/git-receive-
 
 
 @pytest.mark.parametrize("who", ["operator", "renderer", "courier"])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
 async def test_who_dies_at_any_step_of_the_git_server_leaves_one_commit(
-    site: Site, host: GitHost, operators: Killing, who: str, after: bool, step: str
+    site: Site, host: GitHost, operators: Killing, who: str
 ) -> None:
-    """The server cuts the connection at the step, and in that very moment the process is killed."""
-    name = f"cut-{who}-{'after' if after else 'before'}-{STEPS.index(step)}"
-    bare = host.create(f"acme/{name}")
-    host.requests.clear()
-    await operators.running()
-    struck = asyncio.Event()
+    """Eight jobs at once. Of each, one step at the server (before and after it took effect) ends with a cut connection, and in
+    that very moment the process is killed: whatever the others were doing then is tried as well."""
     loop = asyncio.get_running_loop()
+    struck: list[str] = []
 
-    async def kill() -> None:
+    async def kill(name: str) -> None:
         if who == "operator":
             if operators.operator is not None:
                 operators.operator.kill()
@@ -174,14 +170,24 @@ async def test_who_dies_at_any_step_of_the_git_server_leaves_one_commit(
             for pod in pods:
                 with suppress(KeyError, ProcessLookupError):
                     site.kubelet.kill(pod["metadata"]["uid"], signal.SIGKILL)
-        struck.set()
+        struck.append(name)
 
-    host.faults.append(Fault(step, after, lambda: asyncio.run_coroutine_threadsafe(kill(), loop).result(30)))
-    await site.apply(git_job(host, name, f"acme/{name}"))
-    await operators.supervised(wait_job(site, NS, name, END_SECONDS))
-    assert struck.is_set()
-    assert len(host.commits(bare, f"unjucks/{name}")) == 1
-    assert len(host.requests) == 1
+    await operators.running()
+    jobs: dict[str, Path] = {}
+    for number, (step, after) in enumerate(itertools.product(STEPS, (False, True))):
+        name = f"cut-{who}-{number}"
+        jobs[name] = host.create(f"acme/{name}")
+
+        def now(name: str = name) -> None:
+            asyncio.run_coroutine_threadsafe(kill(name), loop).result(30)
+
+        host.faults.append(Fault(step, after, now, where=name))
+        await site.apply(git_job(host, name, f"acme/{name}"))
+    await operators.supervised(asyncio.gather(*(wait_job(site, NS, name, END_SECONDS) for name in jobs)))
+    assert sorted(struck) == sorted(jobs)
+    for name, bare in jobs.items():
+        assert len(host.commits(bare, f"unjucks/{name}")) == 1, name
+        assert [it.head for it in host.requests].count(f"unjucks/{name}") == 1, name
 
 
 async def _handled(site: Site, name: str, asked: str) -> None:

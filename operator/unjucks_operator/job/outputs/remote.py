@@ -15,6 +15,7 @@ from unjucks_api import names
 from unjucks_api.courier_protocol import (
     BucketTarget,
     CourierLimits,
+    GitProvider,
     GitTarget,
     InspectRequest,
     InspectResponse,
@@ -300,7 +301,7 @@ class RemoteOutput:
         title = self._fill(asked.title, "spec.output.git.pullRequest.title") if asked.title else message.splitlines()[0]
         job = f"{self._job.namespace}/{self._job.name}"
         return PullRequest(
-            provider=known.provider,
+            provider=GitProvider(known.provider),
             api=known.api,
             repository=urlsplit(git.url).path.strip("/").removesuffix(".git"),
             title=title[:256],
