@@ -82,7 +82,7 @@ class Looking:
                 raise
             return Drift(DRIFTED, where, "not-owned", note=error.message)
         known = (job.status.get("output") or {}).get("digest")
-        if found is None:
+        if found is None or not (found.manifest_digest or found.files):
             # A repair that was followed by another deletion is another repair.
             return Drift(MISSING, where, f"missing/{job.status.get('completionTime')}")
         if found.holds(known) and not (paths := changed_paths(found)):
