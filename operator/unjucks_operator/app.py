@@ -104,6 +104,7 @@ from unjucks_operator.tenant.desired import Scope
 from unjucks_operator.tenant.desired.renderer import build_isolated_pod
 from unjucks_operator.tenant.facts import NetworkView
 from unjucks_operator.tenant.reconcile import TenantReconciler
+from unjucks_operator.tenant.recount import QuotaRecounter
 from unjucks_operator.tenant.usage import UsageBoard
 from unjucks_operator.triggers import Triggers
 
@@ -591,6 +592,7 @@ class App:
             group.add(Piece(runner.start, self._stopper(runner)))
         add("workers", group)
         add("sweep", self._sweeper())
+        add("quota recount", QuotaRecounter(self.api, self.stores[RESOURCE_QUOTA], clock=self.clock))
         add("usage", self.usage)
         add("waiting jobs", self._waiting_teller())
         add("cache watch", self._cache_watch())
