@@ -255,7 +255,73 @@ def bombs() -> Iterator[Case]:
         yield "source bomb", template, f"limit:{limits}"
 
 
+#: What code holds on to between two lookups: names of loops, parameters and imports, with calls and outputs around them.
+_HOLDERS = [
+    "{%% for p in [%s] %%}{{ p.NAME }}{{ p.NAME }}{%% endfor %%}", "{%% for k, p in {a: %s } %%}{{ p.NAME }}{%% endfor %%}",
+    "{%% macro f(p) %%}{{ p.NAME }}{{ p.other }}{%% endmacro %%}{{ f(%s) }}", "{%% macro f(p=1) %%}{{ p.NAME }}{%% endmacro %%}{{ f(p=%s) }}",
+    "{%% set p = %s %%}{{ p.NAME }}{{ p.NAME | title }}", "{%% macro f(p) %%}{%% for q in [p, p] %%}{{ q.NAME }}{%% endfor %%}{%% endmacro %%}{{ f(%s) }}",
+]  # fmt: skip
+_HELD_NAMES = ["__class__", "constructor", "__globals__", "fn", "most", "twin", "positional", "val.__class__"]
+_IMPORTED = [
+    "m.__class__", "m.f.__globals__", "m.f.fn", "m.f.constructor", "m.f.most", "m.f.twin", "m.f.named", "m.constructor", "m.__proto__",
+    "m.f(1).__class__", "m.f(1).constructor", 'm["f"]["fn"]', "m.f.positional", "m.f.keywords", "f2.fn", "f2.__code__", "f2(1).__init__",
+]  # fmt: skip
+_REFUSED_CALLS = [
+    "m.f.fn(1)", "m.f.twin()", 'm["__class__"]()', "m.f.constructor()", "f2.call.call(1)", 'm.f["__call__"](1)', "m.toString.constructor()",
+    "m.f(1).constructor()", "m.get('f')", "m.items()", "m.update(o)", "m.clear()", "m.pop('f')", "o.setdefault('a', 1)", "o.items()",
+    "l.append(1)", "l.__add__(l)", "s.format(o)", "s.encode()", "n.bit_length()",
+]  # fmt: skip
+_CALL_LOOPS = [
+    ("{% macro f(x) %}" + "{{ x }}" * 500 + "{% endmacro %}{% for i in range(999999) %}{{ f(i) }}{% endfor %}", "work"),
+    ("{% macro f() %}{% endmacro %}{% for i in range(999999) %}{{ f() }}{% endfor %}", "work"),
+    ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}", "work"),
+    ("{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}{% set s = 'ab' %}{% for i in range(40) %}{% set s = f(s) %}{% endfor %}", "string"),
+    ("{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}", "macro_depth"),
+    ("{% macro f() %}{{ o2 }}{% endmacro %}{% set o2 = {toString: f} %}{{ o2 }}", "macro_depth"),
+    ("{% macro f() %}{{ caller() }}{{ caller() }}{% endmacro %}" + "{% call f() %}" * 40 + "x" + "{% endcall %}" * 40, "work"),
+    ("{% macro f() %}{% call f() %}{{ caller() }}{% endcall %}{% endmacro %}{{ f() }}", "macro_depth"),
+    ('{% for i in range(999999) %}{% import "macros.njk" as m %}{{ m.f(1) }}{% endfor %}', "work"),
+    ("{% for i in range(999999) %}" + "".join(f"{{{{ i.k{n} }}}}" for n in range(50)) + "{% endfor %}", "work"),
+    ('{% for i in range(999999) %}{% for j in ["abc"] %}{{ j.a }}{{ j.b }}{% endfor %}{% endfor %}', "work"),
+    ("{% set s = range(99999) | join(' a ') %}{% for i in range(99999) %}{{ s | title | replace('a', 'b') | length }}{% endfor %}", "work"),
+    ("{% set s = range(99999) | join %}{% macro f(s) %}{{ s }}{{ s }}{{ s }}{% endmacro %}{% for i in range(9999) %}{% set q = f(s) %}{% endfor %}", "scratch"),
+    ("{% set s = range(99999) | join %}{% macro f() %}" + "{{ s }}" * 900 + "{% endmacro %}{{ f() }}", "scratch"),
+    ("{% set s = range(99999) | join %}{% for i in range(9999) %}{% if i %}{{ s }}{{ s }}{% else %}{{ s }}{% endif %}{% endfor %}", "output"),
+    ("{% set x = [] %}{% for i in range(100) %}{% set x = [x, x, x] %}{% endfor %}{{ x }}", "work"),
+    ("{% set x = [1] %}{% for i in range(60) %}{% set x = [x, x] %}{% endfor %}{{ x | dump }}", "work"),
+    ("{% for i in range(999999) %}{% switch i %}{% case -1 %}a{% case -2 %}b{% default %}c{% endswitch %}{% endfor %}", "work"),
+]  # fmt: skip
+#: Texts on which a careless regular expression would look for ever, and files with very many of one thing.
+_TEDIOUS = [
+    "{ " * 900_000, "# " * 900_000, "{{" * 400_000, "{%" * 400_000, "{#" * 400_000, "{{-" * 300_000, "{% if n %}" * 40_000, "{{ n" + ".b" * 40_000 + " }}",
+    "{{ n" + "[0]" * 40_000 + " }}", "{{ n" + "|upper" * 40_000 + " }}", '{{ n|replace("a"' + ',"a"' * 40_000 + ") }}", "{{" + " " * 900_000 + "n }}",
+    "{%" + " " * 900_000 + "if n %}", '{{ n|default("' + "x" * 900_000, "{{ n|default(" + '"x" ' * 90_000, "{{ n" + " | b " * 90_000, "{{ n[" + "9" * 900_000 + "] }}",
+    "{{ n|default(" + "9" * 90_000 + ") }}", "{{ " + "n" * 900_000 + " }}", ("{{ n" + " " * 999) * 900, ("{% if n" + " " * 999) * 900, '{{ n | b("x"' * 40_000,
+    "{{ n | b('x'" * 40_000, "".join(f"{{% set n{i} = 1 %}}" for i in range(9000)), "".join(f"{{% macro n{i}(x) %}}{{{{ x }}}}{{% endmacro %}}" for i in range(7000)),
+    "{% macro f(" + ",".join(f"x{i}=1" for i in range(5000)) + ") %}{{ x1 }}{% endmacro %}{{ f(1) }}", "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(" + "1," * 15_000 + "1) }}",
+    "{% if n %}" + "{% elif s %}" * 5000 + "{% endif %}", "{% switch n %}" + "{% case 1 %}x" * 5000 + "{% endswitch %}", "{{ " + "~".join("n" * 9000) + " }}",
+]  # fmt: skip
+
+
+def held() -> Iterator[Case]:
+    """What code keeps of a value, macros by position, imports, and sources that are tedious to read."""
+    for holder in _HOLDERS:
+        for index, start in enumerate(_STARTS.values()):
+            for name in (_HELD_NAMES[index % 8], _HELD_NAMES[(index + 3) % 8]):
+                yield "walk from what is held", (holder % start).replace("NAME", name), "nothing"
+    start = '{% import "macros.njk" as m %}{% from "macros.njk" import f as f2 %}'
+    for expression in _IMPORTED:
+        yield "walk from an import", f"{start}{{{{ {expression} }}}}", "nothing"
+    for expression in _REFUSED_CALLS:
+        yield "call of what is not there", f"{start}{{{{ {expression} }}}}", "error"
+    for template, limits in _CALL_LOOPS:
+        yield "call bomb", template, f"limit:{limits}"
+    for template in _TEDIOUS:
+        yield "source bomb", template, "harmless"
+
+
 TEMPLATES = {
+    "macros.njk": "{% macro f(x, y=1) %}{{ x }}{% endmacro %}",
     "self.njk": '{% include "self.njk" %}',
     "ping.njk": '{% include "pong.njk" %}',
     "pong.njk": '{% include "ping.njk" %}',
@@ -273,4 +339,4 @@ CONTEXT = {
 
 def all_cases() -> list[Case]:
     """Every hostile template."""
-    return [*walking(), *code(), *names(), *second_order(), *paths(), *bombs()]
+    return [*walking(), *code(), *names(), *second_order(), *paths(), *bombs(), *held()]
