@@ -18,7 +18,7 @@ from unjucks_api.v1alpha1.common import Digest, DnsSubdomain, LocalReference, Mo
 MAX_URL = 2048
 DAY = 86400
 
-_HTTPS = r"^https://[^\s/?#@]+([/?#].*)?$"
+_HTTPS = r"^https://[^\s/?#@]+([/?#]\S*)?$"
 _GIT = r"^(https://[^\s/?#@]+|ssh://([A-Za-z0-9._-]+@)?[^\s/?#@:]+(:[0-9]{1,5})?)/[^\s?#]+$"
 _OCI = r"^oci://[^\s/?#@]+/[a-z0-9._/-]+$"
 

@@ -91,7 +91,8 @@ def test_every_field_of_the_spec_can_be_used_and_comes_back(client: Client, kind
 @pytest.mark.parametrize("kind", FULL)
 def test_the_full_sample_uses_every_field(kind: str) -> None:
     schema = build_schema(BY_NAME[kind])["properties"]["spec"]
-    exclusive = {"TemplateRegistry": {"configMapRef"}}
+    remote = {"http", "git", "oci", "bucket", "sourceRef", "interval", "timeout", "ignore"}
+    exclusive = {"TemplateRegistry": {"configMapRef"} | remote}
     assert set(schema["properties"]) - set(FULL[kind]) == exclusive.get(kind, set())
 
 
