@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from support.jobs import ready_of, registry_manifest, wait_job
-from support.operator_process import OperatorProcess, Site
+from support.operator_process import OPERATOR_USER, OperatorProcess, Site
 from support.tenants import tenant_manifest
 from unjucks_api import names
 from unjucks_operator.kube.api import PatchType
@@ -266,3 +266,16 @@ async def test_after_a_minute_schedules_and_drift(site: Site, operator: Operator
             await asyncio.sleep(0.2)
     assert clock["nextRunTime"] > clock["lastScheduleTime"]
     assert ready_of({"status": clock})["status"] == "True"
+
+
+async def test_at_the_end_nothing_is_written_any_more(site: Site, operator: OperatorProcess) -> None:
+    """Ended jobs with and without a future: looked after, and no write while nothing changes."""
+    await site.kubectl("-n", NS, "delete", "generationjob", "clock")
+    await eventually(site, "mended", "Complete")
+    await asyncio.sleep(3)
+    mark = await asyncio.to_thread(site.plane.audit_mark)
+    await site.kubectl("-n", NS, "annotate", "generationjob", "--all", "example.com/note=look")
+    await asyncio.sleep(6)
+    found = await asyncio.to_thread(site.plane.writes, mark, user=OPERATOR_USER)
+    about_jobs = [str(it) for it in found if it.resource in ("generationjobs", "configmaps", "events")]
+    assert about_jobs == []

@@ -13,6 +13,7 @@ from support.jobs import job_manifest, ready_of, registry_manifest, wait_job
 from support.killing import END_SECONDS, killing
 from support.operator_process import Site
 from support.tenants import tenant_manifest
+from unjucks_operator.kube.api import PatchType
 from unjucks_operator.kube.resources import CONFIG_MAP, GENERATION_JOB
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1200)]
@@ -54,6 +55,46 @@ async def test_a_kill_after_any_write_publishes_once(site: Site) -> None:
             if not killed:
                 break
         assert number > 2, after  # at least the output and the status
+
+
+async def test_an_update_is_merged_once_whatever_is_killed(site: Site) -> None:
+    """What the templates gave is stored before the output, and named by it: a takeover merges with the right text."""
+    namespace = "tenant-merged"
+    files = {
+        "_templates/greet/new/action.yaml": "variables: {x: {type: string}}\n",
+        "_templates/greet/new/a.txt.njk": "head\n\n{{ x }}\n\ntail\n",
+    }
+    async with killing(site, renderer={"idleAfter": 600}) as operators:
+        await operators.running()
+        await site.apply(tenant_manifest("merged", tier="professional"))
+        await site.wait_for("tenant/merged", "condition=Ready", END_SECONDS)
+        await site.apply(registry_manifest(namespace, files=files))
+        await site.wait_for("templateregistry/templates", "condition=Ready", END_SECONDS, namespace)
+        for number in itertools.count(1):
+            name = f"merge-{number}"
+            await operators.running()
+            await site.apply(job_manifest(namespace, name, {"x": "one"}))
+            await wait_job(site, namespace, name, END_SECONDS)
+            edit = {"data": {"a.txt": "mine\n\none\n\ntail\n"}}
+            await site.api.patch(CONFIG_MAP, name, namespace, edit, patch_type=PatchType.MERGE, manager="somebody")
+            second = job_manifest(namespace, name, {"x": "two"}, mode="Update")
+
+            async def merged(name: str = name) -> None:
+                newest = "jsonpath={.status.observedGeneration}=2"
+                await site.wait_for(f"generationjob/{name}", newest, END_SECONDS, namespace)
+                await wait_job(site, namespace, name, END_SECONDS)
+
+            killed = await operators.strike(number, name, lambda second=second: site.apply(second), merged)  # type: ignore[misc]
+            after = f"killed after write {number} of:\n" + "\n".join(operators.writes)
+            found = await site.api.get(CONFIG_MAP, name, namespace)
+            assert found is not None
+            assert found["data"]["a.txt"] == "mine\n\ntwo\n\ntail\n", after
+            body = await site.api.get(GENERATION_JOB, name, namespace)
+            assert body is not None
+            assert await _publications(site, body["metadata"]["uid"]) == [("published", 1), ("published", 1)], after
+            if not killed:
+                break
+        assert number > 2, after
 
 
 async def _files(site: Site, name: str) -> dict[str, str]:
