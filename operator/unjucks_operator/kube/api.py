@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from unjucks_operator.errors import Conflict, Retryable
+from unjucks_operator.errors import Conflict, Retryable, Unavailable
 from unjucks_operator.kube.resources import Resource
 
 Manifest = dict[str, Any]
@@ -23,6 +23,10 @@ class Gone(Retryable):
 
 class NotFound(Conflict):
     """HTTP 404 on a write: the object, or the namespace it should be in, is not there (any more). Look again, then decide."""
+
+
+class NotServed(Unavailable):
+    """HTTP 404 on a list: the API server does not know the kind in this version."""
 
 
 class PatchType(StrEnum):

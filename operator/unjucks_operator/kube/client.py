@@ -15,7 +15,7 @@ import orjson
 from unjucks_api.names import MANAGER_STATUS
 from unjucks_operator.engine.clock import Clock
 from unjucks_operator.errors import Unavailable
-from unjucks_operator.kube.api import Gone, Manifest, NotFound, PatchType, WatchEvent
+from unjucks_operator.kube.api import Gone, Manifest, NotFound, NotServed, PatchType, WatchEvent
 from unjucks_operator.kube.credentials import Credentials, Endpoint
 from unjucks_operator.kube.failures import Call, Refusal, to_error
 from unjucks_operator.kube.resources import Resource, resource_of
@@ -116,7 +116,7 @@ class KubeClient:
             try:
                 page = await self._json(call, "GET", path, query, accept=_PARTIAL_LIST if metadata_only else JSON)
             except NotFound as error:
-                raise Unavailable(
+                raise NotServed(
                     f"the API server does not serve {resource.plural} of {resource.api_version}"
                 ) from error
             items: list[Manifest] = page["items"] or []

@@ -14,7 +14,7 @@ from unjucks_api.v1alpha1.template_registry import TemplateRegistry
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.config import Config
 from unjucks_operator.errors import NotPermitted, Waiting
-from unjucks_operator.kube.api import KubeApi, NotFound
+from unjucks_operator.kube.api import KubeApi, NotServed
 from unjucks_operator.kube.resources import FLUX, SECRET, Resource
 from unjucks_operator.network.ranges import ClusterRanges
 from unjucks_operator.registry.remote import Needed, fetch_request, fetch_source, flux_source, needed_secrets
@@ -111,6 +111,6 @@ class Fetcher:
         """Whether the API server knows the kind in this version at all."""
         try:
             await self._api.list_all(resource, namespace=namespace, metadata_only=True)
-        except NotFound:
+        except NotServed:
             return False
         return True
