@@ -146,6 +146,9 @@ async def secret_files(site: Site, name: str) -> dict[str, str]:
     assert found["type"] == "Opaque"
     data = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
     data.pop("manifest.json")
+    statement = data.pop("provenance.json")
+    assert '"token"' in statement
+    assert "hunter2" not in statement
     return data
 
 
