@@ -639,7 +639,15 @@ CEL_PAIRS: Final = (
         job(driftDetection={"interval": "30m"}),
         job(driftDetection={"interval": "30m"}, dryRun=True),
         "spec.driftDetection",
-        "driftDetection looks at what was published: set output, and leave dryRun out",
+        "driftDetection looks at what was published: set output, and leave dryRun and mode Check out",
+    ),
+    Pair(
+        "job-drift-of-a-check",
+        "GenerationJob",
+        job(driftDetection={"interval": "30m"}, mode="Update"),
+        job(driftDetection={"interval": "30m"}, mode="Check"),
+        "spec.driftDetection",
+        "driftDetection looks at what was published: set output, and leave dryRun and mode Check out",
     ),
     Pair(
         "job-schedule-and-ttl",

@@ -164,10 +164,14 @@ class GenerationJobSpec(Ruled):
             check=lambda spec: spec.mode is not Mode.CHECK or spec.on_conflict is None,
         ),
         Cel(
-            "!has(self.driftDetection) || (has(self.output) && !(has(self.dryRun) && self.dryRun))",
-            "driftDetection looks at what was published: set output, and leave dryRun out",
+            "!has(self.driftDetection) || (has(self.output) && !(has(self.dryRun) && self.dryRun) && "
+            "!(has(self.mode) && self.mode == 'Check'))",
+            "driftDetection looks at what was published: set output, and leave dryRun and mode Check out",
             field_path=".driftDetection",
-            check=lambda spec: spec.drift_detection is None or (spec.output is not None and not spec.dry_run),
+            check=lambda spec: (
+                spec.drift_detection is None
+                or (spec.output is not None and not spec.dry_run and spec.mode is not Mode.CHECK)
+            ),
         ),
         Cel(
             "!has(self.schedule) || !has(self.ttl)",

@@ -204,7 +204,7 @@ class JobReconciler:
         progress = Progress(started=started, resolve_seconds=clock() - begun)
         match decision:
             case Done():
-                return await self._expire(job)
+                return await self._expire(job) or Result()
             case Stop() | Pause():
                 return await self._rest(key, job, body, decision)
             case Run() as run:
@@ -220,9 +220,9 @@ class JobReconciler:
         How it ended stays told until another run has ended; what is down meanwhile changes nothing about it.
         """
         expiry = await self._expire(job)
-        if not has_future(job):
+        if expiry is None or job.spec.cancel or not has_future(job):
             self._release(key)
-            return expiry
+            return expiry or Result()
         try:
             tenant = self._tenant(job)
             seen = await self._looking.look(key, job, tenant)
@@ -237,7 +237,7 @@ class JobReconciler:
         except (Waiting, Retryable) as error:
             if error.reason in WAITS_FOR_USER:
                 self._release(key)
-            _log.info("an ended job is looked after later: %s", error.message)
+            _log.debug("an ended job is looked after later: %s", error.message)
             return Result(requeue_after=max(error.after or 0.0, RETRY_LOOK))
         return Result(requeue_after=self._next_look(key, job, expiry))
 
@@ -301,7 +301,8 @@ class JobReconciler:
         self._release(key)
         job = GenerationJob.parse(written)
         self._looking.ended(key, job)
-        return Result(requeue_after=self._next_look(key, job, await self._expire(job)))
+        expiry = await self._expire(job)
+        return Result() if expiry is None else Result(requeue_after=self._next_look(key, job, expiry))
 
     def _failed(
         self, job: GenerationJob, run: Run, progress: Progress, error: Terminal, place: Place
@@ -328,8 +329,8 @@ class JobReconciler:
         digest = artifact_digest(registry)
         return registry, await self._storage.actions(role, catalog_key(registry, digest)) if digest else None
 
-    async def _expire(self, job: GenerationJob) -> Result:
-        """Delete the job when its time to live is over; otherwise look again then."""
+    async def _expire(self, job: GenerationJob) -> Result | None:
+        """Delete the job when its time to live is over (None); otherwise look again then."""
         end = delete_at(job)
         if end is None:
             return Result()
@@ -337,7 +338,7 @@ class JobReconciler:
         if left > 0:
             return Result(requeue_after=left + 1.0)
         await self._api.delete(GENERATION_JOB, job.name, job.namespace, uid=job.uid)
-        return Result()
+        return None
 
     async def _write(self, body: Manifest, status: dict[str, object]) -> Manifest:
         return await self._status.write(GENERATION_JOB, self._store, body, status, action=ACTION)
