@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from unjucks_engine import nodes
 from unjucks_engine.lexer import Tags
 from unjucks_engine.limits import Limits
+from unjucks_engine.scopes import children
 from unjucks_engine.statements import Parser
 
 
@@ -23,7 +25,28 @@ def parse(
         _lift_super(root)
     if parser.has_async:
         _spread_async(root)
+    if "\\" in source:
+        _unescape_names(root)
     return root, parser
+
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
+
+
+def _unescape_names(root: nodes.Nodes) -> None:
+    """Names of variables go through a JavaScript text literal: ``\\s`` means ``s``. Keys of objects do not."""
+    stack: list[Any] = [root]
+    while stack:
+        node = stack.pop()
+        if type(node) is nodes.Symbol:
+            node.value = _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), node.value)
+        elif type(node) is nodes.Pair:
+            stack.append(node.value)
+        elif type(node) is nodes.Filter:
+            stack.append(node.args)
+        else:
+            stack += children(node)
 
 
 def _lift_super(root: nodes.Nodes) -> None:
