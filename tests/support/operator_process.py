@@ -51,7 +51,9 @@ def chart_manifests(*arguments: str) -> list[dict[str, Any]]:
 def install_rights(plane: ControlPlane) -> None:
     """The chart's roles and admission policies; what is for the operator's service account is for a user with a certificate."""
     wanted = []
-    rules = f"policies.exemptUsers={{{OPERATOR_USER}}},policies.pods.images={{{RENDERER_REPOSITORY},{COURIER_REPOSITORY}}}"
+    rules = (
+        f"policies.exemptUsers={{{OPERATOR_USER}}},policies.pods.images={{{RENDERER_REPOSITORY},{COURIER_REPOSITORY}}}"
+    )
     for manifest in chart_manifests("--set", rules):
         if not manifest["apiVersion"].startswith(("rbac.authorization.k8s.io/", "admissionregistration.k8s.io/")):
             continue

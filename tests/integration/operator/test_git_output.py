@@ -59,7 +59,9 @@ async def operators(site: Site, host: GitHost) -> AsyncIterator[Killing]:
         "idleAfter": 600,
     }
     network = {"clusterCidrs": ["10.0.0.0/8"], "probe": {"enabled": False}}
-    async with killing(site, renderer={"idleAfter": 600}, courier=courier, network=network) as made:
+    async with killing(
+        site, renderer={"idleAfter": 600}, courier=courier, network=network, jobs={"retries": 20}
+    ) as made:
         await made.running()
         await site.apply(tenant_manifest("gitted", tier="professional"))
         await site.wait_for("tenant/gitted", "condition=Ready", END_SECONDS)
