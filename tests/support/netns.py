@@ -86,6 +86,11 @@ class Internet:
                 raise TimeoutError(f"the stand-in for the internet: {what} did not start")
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """Its process, whose network namespace it is."""
+        return self._process.pid
+
     def _lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
 

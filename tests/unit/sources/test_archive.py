@@ -1,7 +1,6 @@
 """Archives as an enemy packs them: everything but plain files is refused, and no limit is noticed only after the memory is gone."""
 
 import gzip
-import io
 import os
 import random
 import tarfile
@@ -10,30 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
+from support.archives import member, packed, tar
 from unjucks_api.reasons import Reason
 from unjucks_runtime.generator.errors import GenerationError
 from unjucks_runtime.sources.archive import ArchiveLimits, unpack_tar_gz
 
 LIMITS = ArchiveLimits(bytes=100_000, files=20)
-
-
-def member(name: str, content: bytes = b"x", *, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644):  # type: ignore[no-untyped-def]
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode = kind, link, mode
-    info.size = len(content) if kind == tarfile.REGTYPE else 0
-    return info, content
-
-
-def tar(*members: tuple[tarfile.TarInfo, bytes], style: int = tarfile.PAX_FORMAT) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=style) as archive:
-        for info, content in members:
-            archive.addfile(info, io.BytesIO(content))
-    return stream.getvalue()
-
-
-def packed(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    return gzip.compress(tar(*members))
 
 
 def refused(data: bytes, limits: ArchiveLimits = LIMITS) -> GenerationError:
