@@ -104,6 +104,13 @@ async def _live(site: Site) -> None:
     await site.wait_for("tenant/rights", "condition=Ready", 90)
     await site.apply(registry_manifest(SPACE))
     await site.wait_for("templateregistry/templates", "condition=Ready", 90, SPACE)
+    for kind in ("GitRepository", "OCIRepository", "Bucket", "ExternalArtifact"):
+        # Flux is not there: each is looked for by name, and then as a kind.
+        flux = registry_manifest(SPACE, kind.lower(), sourceRef={"kind": kind, "name": "t"}, interval="10m")
+        del flux["spec"]["inline"]
+        await site.apply(flux)
+        reason = "jsonpath={.status.conditions[0].reason}=DependencyNotReady"
+        await site.wait_for(f"templateregistry/{kind.lower()}", reason, 60, SPACE)
     values = {"name": "values", "namespace": SPACE}
     sources = [
         {"kind": "ConfigMap", "name": "values", "valuesKey": "name", "targetPath": "name"},
