@@ -11,11 +11,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from unjucks_api import markers
+from unjucks_api.durations import DURATION
 
 _TEXT = string.ascii_letters + string.digits + " -_./:{}%äß漢😀\n"
 _KEYS = st.text(alphabet=string.ascii_letters + string.digits + "-_.", min_size=1, max_size=12)
 _MAX_TEXT = 24  # long enough to be text; bounds themselves are tried by the pairs in api_samples
 _MAX_ITEMS = 3
+_FEW = 3
+_DURATIONS = st.sampled_from(["1s", "90s", "1m", "30m", "1h", "59m60s", "168h", "0s", "9000h"])
 
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(alphabet=_TEXT, max_size=8),
@@ -52,6 +55,8 @@ def _strings(schema: Mapping[str, Any]) -> st.SearchStrategy[str]:
     if "pattern" not in schema:
         return st.text(alphabet=_TEXT, min_size=low, max_size=min(high, _MAX_TEXT))
     found = st.from_regex(schema["pattern"], fullmatch=True, alphabet=string.printable)
+    if schema["pattern"] == DURATION:
+        found = _DURATIONS | found
     return found.filter(lambda text: low <= len(text) <= high)
 
 
@@ -73,10 +78,15 @@ def _objects(schema: Mapping[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     if "properties" in schema:
         required = set(schema.get("required", ()))
         fields = {name: values(child) for name, child in schema["properties"].items()}
-        return st.fixed_dictionaries(
-            {name: field for name, field in fields.items() if name in required},
-            optional={name: field for name, field in fields.items() if name not in required},
-        )
+        always = {name: field for name, field in fields.items() if name in required}
+        maybe = {name: field for name, field in fields.items() if name not in required}
+        many = st.fixed_dictionaries(always, optional=maybe)
+        if len(maybe) <= _FEW:
+            return many
+        # With half of many fields there nearly always is a rule that refuses the whole: mostly there are a few.
+        chosen = st.lists(st.sampled_from(sorted(maybe)), max_size=_FEW, unique=True)
+        few = chosen.flatmap(lambda keys: st.fixed_dictionaries(always | {key: maybe[key] for key in keys}))
+        return st.one_of(few, few, many)
     if schema.get(markers.X_PRESERVE):
         return st.dictionaries(_KEYS, JSON_VALUES, min_size=low, max_size=high)
     return st.dictionaries(_KEYS, values(schema["additionalProperties"]), min_size=low, max_size=high)

@@ -92,7 +92,7 @@ def test_every_field_of_the_spec_can_be_used_and_comes_back(client: Client, kind
 def test_the_full_sample_uses_every_field(kind: str) -> None:
     schema = build_schema(BY_NAME[kind])["properties"]["spec"]
     remote = {"http", "git", "oci", "bucket", "sourceRef", "interval", "timeout", "ignore"}
-    exclusive = {"TemplateRegistry": {"configMapRef"} | remote}
+    exclusive = {"TemplateRegistry": {"configMapRef"} | remote, "GenerationJob": {"schedule"}}  # there it has a ttl
     assert set(schema["properties"]) - set(FULL[kind]) == exclusive.get(kind, set())
 
 
@@ -261,6 +261,8 @@ def test_the_models_accept_exactly_what_the_server_accepts(client: Client, kind:
         name=st.sampled_from(["a", "a" * 56, "a" * 60]),
     )
     def check(spec: Body, name: str) -> None:
+        if kind.definition.kind == "GenerationJob" and "output" not in spec:
+            spec = {**spec, "dryRun": True}  # else nearly all were refused for that alone
         body = api_samples.body(kind.definition.kind, spec, name)
         answer = create(client, body)
         assert answer.status in (201, 422), answer.body
