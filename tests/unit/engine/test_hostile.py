@@ -5,9 +5,7 @@ Each runs in a process whose memory is bounded, so that a bomb that is not stopp
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import pathlib
 import resource
 import subprocess
 import sys
@@ -15,15 +13,8 @@ from typing import Literal
 
 import pytest
 
+from support import hostile_templates as hostile
 from unjucks_engine import Environment, LimitExceeded, TemplateError
-
-_SPEC = importlib.util.spec_from_file_location(
-    "hostile_templates", pathlib.Path(__file__).with_name("hostile_templates.py")
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-hostile = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(hostile)
 
 CASES = hostile.all_cases()
 CALM = [case for case in CASES if "bomb" not in case[0]]

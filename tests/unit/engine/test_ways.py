@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import pytest
 
+from support import hostile_templates as hostile
 from unjucks_engine import Environment, LimitExceeded, Limits, TemplateError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "perf"))
-sys.path.insert(0, str(Path(__file__).parent))
-import hostile_templates as hostile
 from render_workloads import workloads
 
 _LOADS = workloads()

@@ -1,4 +1,4 @@
-"""Hostile templates by class, each with the only outcomes that are allowed. Data for ``test_hostile``.
+"""Hostile templates by class, each with the only outcomes that are allowed. Data for the tests of engine and operator.
 
 Outcomes: ``nothing`` (empty text), ``=text`` (exactly this), ``error`` (a ``TemplateError`` that is no limit), ``limit:a,b``
 (``LimitExceeded`` of one of these), ``harmless`` (any text without insides of Python or JavaScript, or an error).
