@@ -1,4 +1,4 @@
-"""Which pod of a tenant (renderer, courier) gets a task: the least loaded ready one, in the order of asking, never more than it takes.
+"""Which pod of a tenant (renderer, courier) gets a task: the least loaded ready one, in the order of asking, within what it takes.
 
 It watches nothing: ``observe`` is fed with the tenant's pods (dicts) by whoever watches them. ``ready_endpoints`` and ``choose``
 are pure; ``RendererPool`` adds what is in flight, the queue of waiters and one client for each pod. Called by the wiring of jobs
