@@ -27,8 +27,17 @@ ReadActions = Callable[[GenerationJob], Awaitable[tuple[str, tuple[Action, ...] 
 class Looking:
     """One for the process."""
 
-    def __init__(self, *, outputs: Outputs, actions: ReadActions, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        outputs: Outputs,
+        tree: Callable[[GenerationJob], str],
+        actions: ReadActions,
+        clock: Callable[[], float],
+    ) -> None:
+        """``tree``: digest of what the job's registry serves now, at no cost."""
         self._outputs = outputs
+        self._tree = tree
         self._actions = actions
         self._clock = clock
         self._due: dict[ObjectKey, tuple[str, float]] = {}
@@ -66,6 +75,9 @@ class Looking:
     async def _action(self, job: GenerationJob) -> Action | None:
         if job.on_template_change is OnTemplateChange.IGNORE:
             return None
+        ran = job.status.get("template") or {}
+        if ran.get("digest") == self._tree(job) and "newestDigest" not in ran:
+            return None  # the very tree that ran: a change of the registry's status wakes every job of it
         tree, actions = await self._actions(job)
         wanted = (job.spec.template.generator, job.spec.template.action)
         if not tree or (job.spec.template.digest and job.spec.template.digest != tree):

@@ -123,7 +123,7 @@ class JobReconciler:
         self._storage = storage
         self._isolated = isolated
         self._running = Running(store=store, execution=execution, retries=config.jobs.retries)
-        self._looking = Looking(outputs=outputs, actions=self._served, clock=time.monotonic)
+        self._looking = Looking(outputs=outputs, tree=self._tree_served, actions=self._served, clock=time.monotonic)
         self._room = room
         self._demand = demand
         self._courier_demand = courier_demand
@@ -310,6 +310,10 @@ class JobReconciler:
         return compute_failed(
             job, error.reason, error.message, place=place, run=run, progress=progress, now=self._now()
         )
+
+    def _tree_served(self, job: GenerationJob) -> str:
+        body = self._registries.get((job.namespace, job.spec.registry_ref.name)) or {}
+        return str(((body.get("status") or {}).get("artifact") or {}).get("digest") or "")
 
     async def _served(self, job: GenerationJob) -> tuple[str, tuple[Action, ...] | None]:
         """What the job's registry serves now."""
