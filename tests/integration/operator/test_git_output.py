@@ -176,8 +176,8 @@ async def test_who_dies_at_any_step_of_the_git_server_leaves_one_commit(
 
     await operators.running()
     jobs: dict[str, Path] = {}
-    # A new operator takes its time to start: of its deaths those after a step are tried here, and more of them above.
-    moments = (True,) if who == "operator" else (False, True)
+    # A new operator or renderer takes its time to start: of their deaths only those after a step are tried here.
+    moments = (False, True) if who == "courier" else (True,)
     for number, (step, after) in enumerate(itertools.product(STEPS, moments)):
         name = f"cut-{who}-{number}"
         jobs[name] = host.create(f"acme/{name}")
