@@ -86,8 +86,13 @@ def event_of(tenant: dict[str, Any], namespace: str) -> dict[str, Any]:
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,
         "metadata": {"name": f"{tenant['metadata']['name']}.{namespace[:8]}", "namespace": namespace},
-        "type": "Normal", "reason": "Reconciled", "action": "Floor", "note": "ready",
-        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "floor", "reportingInstance": "floor",
+        "type": "Normal",
+        "reason": "Reconciled",
+        "action": "Floor",
+        "note": "ready",
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "floor",
+        "reportingInstance": "floor",
         "regarding": regarding | {"uid": tenant["metadata"]["uid"]},
     }
 

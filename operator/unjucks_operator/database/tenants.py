@@ -124,7 +124,9 @@ class Tenants:
             await self.repair_schema()
         async with self._database.service_tx() as connection:
             row = await connection.fetchrow(
-                "SELECT role_name, state, repaired, remaining FROM unjucks_ops.ensure_tenant($1, $2)", as_uuid(uid), name
+                "SELECT role_name, state, repaired, remaining FROM unjucks_ops.ensure_tenant($1, $2)",
+                as_uuid(uid),
+                name,
             )
             answer = await connection.fetchrow(question, *arguments) if question else None
         result = TenantDatabase(

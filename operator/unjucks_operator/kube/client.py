@@ -116,9 +116,7 @@ class KubeClient:
             try:
                 page = await self._json(call, "GET", path, query, accept=_PARTIAL_LIST if metadata_only else JSON)
             except NotFound as error:
-                raise NotServed(
-                    f"the API server does not serve {resource.plural} of {resource.api_version}"
-                ) from error
+                raise NotServed(f"the API server does not serve {resource.plural} of {resource.api_version}") from error
             items: list[Manifest] = page["items"] or []
             if not metadata_only:  # a typed list's items do not say what they are
                 for item in items:

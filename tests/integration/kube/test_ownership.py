@@ -219,7 +219,11 @@ async def test_containers_and_volumes_that_somebody_adds_to_a_deployment_go_agai
         pod = "/spec/template/spec"
         intruders = [
             {"op": "add", "path": f"{pod}/containers/0", "value": {"name": "evil", "image": "evil.example/x"}},
-            {"op": "add", "path": f"{pod}/initContainers", "value": [{"name": "evil-first", "image": "evil.example/x"}]},
+            {
+                "op": "add",
+                "path": f"{pod}/initContainers",
+                "value": [{"name": "evil-first", "image": "evil.example/x"}],
+            },
             {"op": "add", "path": f"{pod}/volumes", "value": [{"name": "evil", "hostPath": {"path": "/"}}]},
             {"op": "add", "path": f"{pod}/containers/1/env/-", "value": {"name": "B", "value": "2"}},
             {"op": "replace", "path": f"{pod}/terminationGracePeriodSeconds", "value": 3600},
