@@ -14,7 +14,7 @@ STAGE = $(BIN)/python tests/support/stage.py
 
 # Tests with real servers depend on a machine that is sometimes busy: what failed is shown, and run once more on its own. What fails
 # twice has failed. Unit tests get no second chance.
-twice = $(PYTEST) $(1) -q || { echo "== some tests failed; once more, these alone"; $(PYTEST) $(1) -q --last-failed --last-failed-no-failures none; }
+twice = $(PYTEST) $(1) -q $(2) || { echo "== some tests failed; once more, these alone"; $(PYTEST) $(1) -q --last-failed --last-failed-no-failures none; }
 
 ##@ Start here
 
@@ -45,11 +45,11 @@ test: $(READY) ## Everything that can be tested: lint, types, unit, chart, integ
 
 .PHONY: test-unit
 test-unit: $(READY) ## Unit tests, conformance and golden tests: seconds, no services
-	@$(PYTEST) tests/unit tests/conformance tests/fuzz -q
+	@$(PYTEST) tests/unit tests/conformance tests/fuzz -q -n 2
 
 .PHONY: test-integration
 test-integration: $(READY) ## Against a real control plane, PostgreSQL, PgBouncer and renderer processes; no nodes
-	@$(call twice,tests/integration tests/chart)
+	@$(call twice,tests/integration tests/chart,-n 2 --dist loadfile)
 
 .PHONY: test-e2e
 test-e2e: $(READY) ## On the real cluster: pods, packets, the chart, the images

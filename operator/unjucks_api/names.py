@@ -86,9 +86,7 @@ MANAGER_CACHE: Final = FIELD_MANAGER_PREFIX + "cache"
 MANAGER_DATABASE: Final = FIELD_MANAGER_PREFIX + "database"
 MANAGER_STATUS: Final = FIELD_MANAGER_PREFIX + "status"
 MANAGER_PLATFORM: Final = FIELD_MANAGER_PREFIX + "platform"  # our own CA Secret, Lease
-MANAGER_RECOUNT: Final = (
-    "unjucks-recount"  # not one of ours on purpose: what it changes is repaired as a stranger's edit
-)
+RECOUNT_HAND: Final = "unjucks-recount"  # not one of ours on purpose: what it changes is repaired as a stranger's edit
 
 REPORTING_CONTROLLER: Final = f"{GROUP}/operator"
 

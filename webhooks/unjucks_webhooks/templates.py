@@ -24,8 +24,9 @@ from unjucks_api.render_protocol import (
     Problem,
     SourceFile,
 )
+from unjucks_runtime.renderer.serving import TaskFailed
 from unjucks_runtime.renderer.wire import Kind, TaskHeader
-from unjucks_runtime.renderer.workers import TaskFailed, WorkerPool, ZygoteError
+from unjucks_runtime.renderer.workers import WorkerPool, ZygoteError
 
 LIMITS: Final = Limits(wall_seconds=2.5, cpu_seconds=2, memory_bytes=96 * 1024 * 1024, source_bytes=1024 * 1024)
 SIDE_BY_SIDE: Final = 2

@@ -78,7 +78,7 @@ class QuotaRecounter(Rounds):
                     quota.namespace,
                     patch,
                     patch_type=PatchType.MERGE,
-                    manager=names.MANAGER_RECOUNT,
+                    manager=names.RECOUNT_HAND,
                     metadata_only=True,
                 )
             except OperatorError as error:

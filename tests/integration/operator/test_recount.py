@@ -32,4 +32,4 @@ async def test_a_quota_that_was_counted_without_our_kinds_is_counted_again(
             after["metadata"]["resourceVersion"] == quota["metadata"]["resourceVersion"]
         )  # it is left alone from then on
         managers = {entry["manager"] for entry in after["metadata"]["managedFields"]}
-        assert names.MANAGER_RECOUNT not in managers
+        assert names.RECOUNT_HAND not in managers
