@@ -74,12 +74,14 @@ def open_git(url: str, secret: Mapping[str, str], network: Network, most: int | 
     if urlsplit(url).scheme == "ssh":
         return _open_ssh(url, secret, network, Meter(network, printable_url(url), most))
     token, user = secret_text(secret, "bearerToken"), secret_text(secret, "username")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    pool = network.http(authority=secret_bytes(secret, "ca.crt", "caFile") or None, headers=headers)
+    pool = network.http(authority=secret_bytes(secret, "ca.crt", "caFile") or None)
     password = secret_text(secret, "password", "token")
     if password and not user:
         user = _DEFAULT_USER  # hosts look at the token only, and want some name beside it
     client = _HttpsGit(url, pool_manager=pool, username=user or None, password=password, quiet=True)
+    if token:
+        # Not as a header of the pool: a redirect may move the repository, and what follows then goes to the other host.
+        client._auth_header, client._auth_origin = f"Bearer {token}", client._origin(url)
     client.meter = Meter(network, printable_url(url), most)
     return client, ""
 

@@ -104,7 +104,7 @@ class OciOutput(Registry):
         if digest == before:
             return digest, False
         if before and not self._target.overwrite:
-            if there.get("layers", [{}])[0].get("digest") == _digest(blobs[0][1]):
+            if next(iter(there.get("layers") or [{}])).get("digest") == _digest(blobs[0][1]):
                 return before, False
             raise CourierError(
                 Reason.CONFLICT,
@@ -146,7 +146,7 @@ class OciOutput(Registry):
             response.drain_conn()
             response.release_conn()
             if response.status == 401 and attempt == 1:
-                self._authorization = self._authorize(response.headers.get("WWW-Authenticate", ""))
+                self._authorization = self._authorize(response)
                 continue
             return response.status, response.headers
         raise self._failed(401)

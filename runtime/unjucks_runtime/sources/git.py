@@ -63,7 +63,8 @@ def fetch_git(source: GitSource, job: Job) -> Fetched:
 
 
 class Repository:
-    """One repository behind its URL. ``read``: bytes of packs that came so far. ``by_hash``: the commit is no reference's."""
+    """One repository behind its URL. ``read``: bytes of packs that came so far. ``by_hash``: the commit is no reference's.
+    ``job``: with the credentials that are meant for this repository."""
 
     def __init__(self, url: str, job: Job, *, by_hash: bool = False) -> None:
         check_url(url, ("https", "ssh"))
@@ -71,7 +72,7 @@ class Repository:
         self.url = url
         self.shown = printable_url(url)
         self.read = 0
-        self._job = job
+        self.job = job
         self._secret = {key: base64.b64encode(value).decode() for key, value in job.credentials.items()}
         self._refs: dict[bytes, bytes] | None = None
 
@@ -79,7 +80,7 @@ class Repository:
         """What the server says its references are."""
         if self._refs is None:
             with git_errors(self.url):
-                client, path = open_git(self.url, self._secret, self._job.network, self._job.limits.download_bytes)
+                client, path = open_git(self.url, self._secret, self.job.network, self.job.limits.download_bytes)
                 found = client.get_refs(path.encode())
             refs = {bytes(ref): bytes(sha) for ref, sha in found.refs.items() if sha is not None}
             if len(refs) > MAX_REFS:
@@ -110,7 +111,7 @@ class Repository:
 
     def _fetch(self, wanted: list[bytes], depth: int | None) -> MemoryObjectStore:
         store, buffer = MemoryObjectStore(), BytesIO()
-        most = self._job.limits.download_bytes
+        most = self.job.limits.download_bytes
 
         def keep(data: bytes) -> int:
             if self.read + len(data) > most:
@@ -119,7 +120,7 @@ class Repository:
             return buffer.write(data)
 
         with git_errors(self.url):
-            client, path = open_git(self.url, self._secret, self._job.network, most)
+            client, path = open_git(self.url, self._secret, self.job.network, most)
             try:
                 client.fetch_pack(
                     path.encode(),
@@ -328,7 +329,8 @@ def _submodules(
         inner = Repository(url, job if same else _without_credentials(job), by_hash=True)
         below = inner.fetch([sha])
         module, _ = _peel(below, sha)
-        yield from _files(below, module, source, job, inner, level + 1, path + "/")
+        # What lies deeper goes on with what this one was read with: back at another host's own URLs is no way to get them.
+        yield from _files(below, module, source, inner.job, inner, level + 1, path + "/")
         repository.read += inner.read
         if repository.read > job.limits.download_bytes:
             raise too_large(f"{repository.shown} with its submodules", job.limits.download_bytes)

@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
 import re2
+from urllib3.response import BaseHTTPResponse
 
 from unjucks_api.courier_protocol import OciSource
 from unjucks_api.reasons import Reason
@@ -155,9 +156,8 @@ class Registry:
                 sent["Authorization"] = self._authorization
             response = self._pool.urlopen("GET", url, headers=sent, preload_content=False)
             if response.status == 401 and attempt == 1:
-                challenge = response.headers.get("WWW-Authenticate", "")
                 response.close()
-                self._authorization = self._authorize(challenge)
+                self._authorization = self._authorize(response)
                 continue
             if response.status != 200:
                 response.close()
@@ -171,9 +171,14 @@ class Registry:
             return read_body(self._job.network, response, most, self.shown)
         raise status_error(self.shown, 401)
 
-    def _authorize(self, challenge: str) -> str:
-        """The header for the next try: of the login itself, or of a token that the registry's service gives for it."""
-        kind, _, rest = challenge.partition(" ")
+    def _authorize(self, response: BaseHTTPResponse) -> str:
+        """The header for the next try: of the login itself, or of a token that the registry's service gives for it.
+
+        Only the registry says where the login goes; a server to which it redirects blobs could name any place.
+        """
+        if urlsplit(response.geturl() or "").netloc != self._host:
+            raise status_error(f"{self.shown}: the server that it redirects to", 401)
+        kind, _, rest = response.headers.get("WWW-Authenticate", "").partition(" ")
         if kind.lower() == "basic" and self._login:
             return f"Basic {self._login}"
         told = dict(_CHALLENGE.findall(rest))
