@@ -105,9 +105,10 @@ class GitOutput:
             in_base = dict(_history(store, base))
             merged = branch is not None and branch in in_base
             parent = base if branch is None or merged else branch
-            history = dict(_history(store, parent)) | in_base
-            manifest = _blob(store, parent, self._at(own_path(self._job, MANIFEST))) or b""
-            if branch is not None and not merged and not manifest and not self._is_ours(history, branch):
+            on_top = {sha: commit for sha, commit in _history(store, parent) if sha not in in_base}
+            history = on_top | in_base
+            manifest = self._manifest(store, parent)
+            if branch is not None and not merged and not self._is_ours(on_top, manifest, self._manifest(store, base)):
                 raise CourierError(
                     Reason.NOT_OWNED,
                     f"{self._shown}: branch {self._target.branch!r} exists and was not made by job {self._job}; delete it, or "
@@ -295,8 +296,15 @@ class GitOutput:
     def _is_run(self, told: dict[str, str], run_key: str) -> bool:
         return told.get(TRAILER_RUN) == run_key and told.get(TRAILER_JOB) == self._job
 
-    def _is_ours(self, history: dict[ObjectID, Commit], branch: ObjectID) -> bool:
-        return any(_trailers(commit).get(TRAILER_JOB) == self._job for commit in history.values())
+    def _manifest(self, store: MemoryObjectStore, commit: ObjectID) -> bytes:
+        return _blob(store, commit, self._at(own_path(self._job, MANIFEST))) or b""
+
+    def _is_ours(self, on_top: dict[ObjectID, Commit], manifest: bytes, in_base: bytes) -> bool:
+        """Whether the branch is this job's, by its own commits: what the base has already is in everybody's branches."""
+        jobs = {told[TRAILER_JOB] for commit in on_top.values() if TRAILER_JOB in (told := _trailers(commit))}
+        if jobs:
+            return self._job in jobs
+        return bool(manifest) and manifest != in_base  # our commit lies deeper than what was fetched
 
     def _fetch(self, store: MemoryObjectStore) -> dict[bytes, ObjectID]:
         wanted = {self._base, self._branch}

@@ -114,7 +114,9 @@ def _publish_git(request: PublishRequest, target: GitTarget, network: Network) -
     seen = output.look(request.run_key)
     commit, written = seen.commit or seen.branch, False
     if content is not None:
-        if not seen.commit and _git_version(seen.branch, seen.parent) != request.version:
+        done = bool(seen.commit) and seen.manifest == content.manifest
+        # A run that is there, but not on top any more, is compared too: a late attempt must not undo what came after it.
+        if not done and _git_version(seen.branch, seen.parent) != request.version:
             raise CourierError(
                 Reason.CONFLICT,
                 f"branch {target.branch!r} or {target.base!r} changed since it was looked at",
