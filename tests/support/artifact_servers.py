@@ -33,10 +33,10 @@ def digest_of(data: bytes) -> str:
 
 
 @contextmanager
-def _running(folder: Path, kind: str, *arguments: str) -> Iterator[tuple[int, bytes]]:
-    """(port, authority) of a server."""
+def _running(folder: Path, kind: str, *arguments: str, address: str = "127.0.0.1") -> Iterator[tuple[int, bytes]]:
+    """(port, authority) of a server. It listens on loopback; ``address``: where else somebody forwards to it from."""
     folder.mkdir(parents=True, exist_ok=True)
-    certificate, key = make_certificate(folder)
+    certificate, key = make_certificate(folder, address)
     program = golang.test_servers()
     process = subprocess.Popen(
         [str(program), kind, str(certificate), str(key), *arguments],
@@ -114,12 +114,12 @@ class Registry:
 
 
 @contextmanager
-def oci_registry(folder: Path) -> Iterator[Registry]:
+def oci_registry(folder: Path, address: str = "127.0.0.1") -> Iterator[Registry]:
     """A registry that asks for USER and PASSWORD."""
     folder.mkdir(parents=True, exist_ok=True)
     users = folder / "htpasswd"
     users.write_bytes(USER.encode() + b":" + bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4, prefix=b"2a")) + b"\n")
-    with _running(folder, "registry", str(users)) as (port, authority):
+    with _running(folder, "registry", str(users), address=address) as (port, authority):
         yield Registry(port, authority)
 
 
@@ -156,7 +156,7 @@ class S3:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3]:
+def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3]:
     """A server that takes requests signed with ACCESS and SECRET; it has the bucket BUCKET."""
-    with _running(folder, "s3", ACCESS, SECRET, BUCKET) as (port, authority):
+    with _running(folder, "s3", ACCESS, SECRET, BUCKET, address=address) as (port, authority):
         yield S3(port, authority)

@@ -21,9 +21,9 @@ class TcpProxy:
         self.connections = 0
         """Connections accepted up to now."""
 
-    async def start(self) -> None:
-        """Listen on a free port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    async def start(self, address: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen, on a free port unless one is given."""
+        self._server = await asyncio.start_server(self._accept, address, port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
