@@ -7,9 +7,11 @@ allowed-signers file), or public keys in PEM. Nothing is looked up anywhere. Cal
 import base64
 import binascii
 import hashlib
-import itertools
+import re
 import struct
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pysequoia
@@ -33,6 +35,12 @@ _CURVES = {
     b"ecdsa-sha2-nistp521": hashes.SHA512(),
 }
 MIN_RSA_BITS = 2048
+_SIGNER = re.compile(
+    rf'(?:(?:"[^"]*"|\S+)\s+(?:(?P<options>\S.*?)\s+)?)??(?:{"|".join(_SSH_KINDS)})\s+(?P<key>[A-Za-z0-9+/=]+)(?:\s|$)'
+)
+"""A public key, or a line of ssh-keygen's ALLOWED SIGNERS: principals, options, key."""
+_OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?')
+_TIME = re.compile(rb"^(?:committer|tagger) .*> (\d{1,12}) [+-]\d{4}$", re.MULTILINE)
 
 
 def verify_git(payload: bytes, signature: bytes | None, signers: Mapping[str, bytes], what: str) -> str:
@@ -72,9 +80,9 @@ def _verify_pgp(payload: bytes, signature: bytes, signers: Mapping[str, bytes], 
 
 # --- SSH -----------------------------------------------------------------------------------------------------------------
 def _verify_ssh(payload: bytes, text: str, signers: Mapping[str, bytes], what: str) -> str:
-    keys = _ssh_keys(signers)
+    keys = _ssh_keys(signers, _signed_at(payload))
     if not keys:
-        raise _failed(f"{what} is signed with SSH, and the signers' Secret has no SSH public key")
+        raise _failed(f"{what} is signed with SSH, and the signers' Secret has no SSH public key for Git and this time")
     try:
         body = text.removeprefix(_SSH_BEGIN).partition(_SSH_END)[0]
         blob = base64.b64decode("".join(body.split()), validate=True)
@@ -91,19 +99,59 @@ def _verify_ssh(payload: bytes, text: str, signers: Mapping[str, bytes], what: s
     return f"SSH key SHA256:{fingerprint}"
 
 
-def _ssh_keys(signers: Mapping[str, bytes]) -> frozenset[bytes]:
-    """The public keys' blobs out of all lines, with or without principals and options before them."""
+def _ssh_keys(signers: Mapping[str, bytes], when: int | None) -> frozenset[bytes]:
+    """The public keys' blobs out of all lines whose options let the key sign this: for Git, and at the time that it says."""
     found = set()
     for content in signers.values():
         for line in content.decode("utf-8", errors="replace").splitlines():
-            words = line.split()
-            for kind, blob in itertools.pairwise(words):
-                if kind in _SSH_KINDS and not line.lstrip().startswith("#"):
-                    try:
-                        found.add(base64.b64decode(blob, validate=True))
-                    except binascii.Error:
-                        continue
+            told = _SIGNER.match(line.strip())
+            if told is not None and not line.lstrip().startswith("#") and _may_sign(told["options"] or "", when):
+                try:
+                    found.add(base64.b64decode(told["key"], validate=True))
+                except binascii.Error:
+                    continue
     return frozenset(found)
+
+
+def _may_sign(options: str, when: int | None) -> bool:
+    """As ssh-keygen reads them: an option that is not known forbids, and a key of an authority signs certificates only."""
+    place = 0
+    while place < len(options):
+        told = _OPTION.match(options, place)
+        if told is None or options[told.end() : told.end() + 1] not in ("", ","):
+            return False
+        place = told.end() + 1
+        name, value = told[1].lower(), told[2]
+        if value is None or name not in ("namespaces", "valid-after", "valid-before"):
+            return False
+        if name == "namespaces":
+            patterns = [item.strip() for item in value.split(",")]
+            if any(item.startswith("!") and fnmatchcase("git", item[1:]) for item in patterns):
+                return False
+            if not any(fnmatchcase("git", item) for item in patterns):
+                return False
+        else:
+            limit = _moment(value)
+            if limit is None or when is None or (when < limit if name == "valid-after" else when > limit):
+                return False
+    return True
+
+
+def _moment(text: str) -> int | None:
+    """YYYYMMDD or YYYYMMDDHHMM[SS], with Z or without, which is UTC here as well; in seconds."""
+    digits = text.removesuffix("Z")
+    if len(digits) not in (8, 12, 14) or not (digits.isascii() and digits.isdigit()):
+        return None
+    try:
+        return int(datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+
+
+def _signed_at(payload: bytes) -> int | None:
+    """What a commit or tag says about its time, which is the time that Git compares as well."""
+    found = _TIME.search(payload.partition(b"\n\n")[0])
+    return int(found[1]) if found else None
 
 
 def _read_sshsig(blob: bytes, payload: bytes) -> tuple[bytes, bytes, bytes]:

@@ -1,7 +1,15 @@
-"""OpenPGP signatures over Git objects, and versions in ranges. (SSH and cosign are tried against real servers.)"""
+"""OpenPGP signatures over Git objects, who may sign with SSH, and versions in ranges. (The rest is tried against real servers.)"""
+
+import base64
+import hashlib
+import struct
+import time
+from datetime import UTC, datetime, timedelta
 
 import pysequoia
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from unjucks_api.reasons import Reason
 from unjucks_runtime.courier.errors import CourierError
@@ -29,6 +37,74 @@ def test_openpgp() -> None:
         with pytest.raises(CourierError) as caught:
             verify_git(payload, given, signers, "commit x")
         assert caught.value.reason is Reason.VERIFICATION_FAILED
+
+
+def test_openpgp_keys_that_are_revoked_or_expired() -> None:
+    owner = pysequoia.Tsk.generate("owner")
+    signature = pysequoia.sign(owner.signer(), PAYLOAD, mode=pysequoia.SignatureMode.DETACHED)
+    certificate = owner.extract_certificate()
+    revoked = pysequoia.Cert.from_bytes(bytes(certificate) + bytes(certificate.revoke(owner.certifier())))
+    early = datetime.now(UTC) + timedelta(seconds=1)
+    expired = certificate.set_expiration(expiration=early, certifier=owner.certifier())
+    while datetime.now(UTC) <= early + timedelta(seconds=1):
+        time.sleep(0.1)
+    late = pysequoia.sign(owner.signer(), PAYLOAD, mode=pysequoia.SignatureMode.DETACHED)
+    assert verify_git(PAYLOAD, late, {"k": str(certificate).encode()}, "commit x")
+    for given, key in ((signature, revoked), (late, expired)):
+        with pytest.raises(CourierError) as caught:
+            verify_git(PAYLOAD, given, {"k": str(key).encode()}, "commit x")
+        assert caught.value.reason is Reason.VERIFICATION_FAILED
+
+
+COMMIT = b"tree 0\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 1767225600 +0100\n\ncommitter x <x@y> 1 +0000\n"
+"""Of the first second of 2026."""
+
+
+def packed(*parts: bytes) -> bytes:
+    return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+
+
+def ssh_signed(key: Ed25519PrivateKey, payload: bytes, namespace: bytes = b"git") -> bytes:
+    """As ``ssh-keygen -Y sign`` writes it."""
+    public = packed(b"ssh-ed25519", key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+    signed = b"SSHSIG" + packed(namespace, b"", b"sha512", hashlib.sha512(payload).digest())
+    made = packed(b"ssh-ed25519", key.sign(signed))
+    blob = b"SSHSIG" + struct.pack(">I", 1) + packed(public, namespace, b"", b"sha512", made)
+    return b"-----BEGIN SSH SIGNATURE-----\n" + base64.encodebytes(blob) + b"-----END SSH SIGNATURE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "may"),
+    [
+        ("", True),
+        ("me@example.com ", True),
+        ('"me@example.com,you@example.com" ', True),
+        ('me namespaces="git" ', True),
+        ('me namespaces="file,g*" ', True),
+        ('me valid-after="20260101",valid-before="20260102" ', True),
+        ('me valid-after="20260101000000Z" ', True),
+        ("# me ", False),
+        ("me cert-authority ", False),
+        ('me cert-authority,namespaces="git" ', False),
+        ('me namespaces="file" ', False),
+        ('me namespaces="*,!git" ', False),
+        ('me valid-before="20251231" ', False),
+        ('me valid-after="202601010001" ', False),
+        ('me valid-before="some day" ', False),
+        ('me namespaces="git",unheard-of="x" ', False),
+    ],
+)
+def test_the_options_of_an_ssh_signer(before: str, may: bool) -> None:
+    key = Ed25519PrivateKey.generate()
+    line = before.encode() + key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" a comment\n"
+    if may:
+        assert verify_git(COMMIT, ssh_signed(key, COMMIT), {"s": line}, "commit x").startswith("SSH key SHA256:")
+        with pytest.raises(CourierError):
+            verify_git(COMMIT, ssh_signed(key, COMMIT, b"file"), {"s": line}, "commit x")
+        return
+    with pytest.raises(CourierError) as caught:
+        verify_git(COMMIT, ssh_signed(key, COMMIT), {"s": line}, "commit x")
+    assert caught.value.reason is Reason.VERIFICATION_FAILED
 
 
 @pytest.mark.parametrize(
