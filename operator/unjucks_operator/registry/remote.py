@@ -3,6 +3,7 @@
 Called by ``registry.fetch``. Values of Secrets pass through here on their way into one request and stay nowhere.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -35,6 +36,7 @@ CREDENTIAL_KEYS = frozenset(
 )
 CERTIFICATE_KEYS = frozenset({"ca.crt", "tls.crt", "tls.key"})
 MOST_SIGNERS = 64
+_ARTIFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,13 @@ def flux_source(kind: str, body: Mapping[str, Any], host: str) -> HttpSource:
     if not same or scheme not in ("http", "https"):
         raise Terminal(
             f"the artifact of {kind} {name} is not on {host}, the platform's source-controller (courier.fluxHost)",
+            reason=Reason.URL_INVALID,
+        )
+    # The source-controller serves all tenants' artifacts to whoever asks, and some roles let people write this status.
+    place = f"/{kind.lower()}/{body['metadata']['namespace']}/{name}/"
+    if not parts.path.startswith(place) or not _ARTIFACT.fullmatch(parts.path.removeprefix(place)) or parts.query:
+        raise Terminal(
+            f"the artifact of {kind} {name} does not lie below {place}, where the source-controller keeps what is this object's",
             reason=Reason.URL_INVALID,
         )
     if not digest.startswith("sha256:") or len(digest) != 71:

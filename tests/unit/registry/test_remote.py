@@ -196,8 +196,14 @@ def test_no_configuration_opens_loopback_or_metadata(cidr: str) -> None:
 def test_an_artifact_of_flux_is_taken_from_the_platforms_host_only() -> None:
     host = "source-controller.flux-system.svc.cluster.local."
     body = {
-        "metadata": {"name": "t"},
-        "status": {"artifact": {"url": f"http://{host}/a.tar.gz", "digest": ONE, "revision": "main@sha1:a"}},
+        "metadata": {"name": "t", "namespace": "tenant-acme"},
+        "status": {
+            "artifact": {
+                "url": f"http://{host}/gitrepository/tenant-acme/t/a.tar.gz",
+                "digest": ONE,
+                "revision": "main@sha1:a",
+            }
+        },
     }
     found = flux_source("GitRepository", body, host)
     assert (found.flux, found.digest, found.revision) == (True, ONE, "main@sha1:a")
@@ -207,6 +213,12 @@ def test_an_artifact_of_flux_is_taken_from_the_platforms_host_only() -> None:
         "http://evil.example/a",
         "http://u:p@source-controller.flux-system.svc.cluster.local/a",
         "file:///etc/x",
+        f"http://{host}/gitrepository/tenant-globex/t/a.tar.gz",
+        f"http://{host}/gitrepository/tenant-acme/other/a.tar.gz",
+        f"http://{host}/gitrepository/tenant-acme/t/../../tenant-globex/t/a.tar.gz",
+        f"http://{host}/gitrepository/tenant-acme/t/..%2f..%2ftenant-globex/t/a.tar.gz",
+        f"http://{host}/gitrepository/tenant-acme/t/..",
+        f"http://{host}/bucket/tenant-acme/t/a.tar.gz",
     ):
         body["status"] = {"artifact": {"url": url, "digest": ONE}}
         with pytest.raises(Terminal) as caught:
