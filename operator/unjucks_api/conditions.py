@@ -158,6 +158,56 @@ def paused_status(status: Mapping[str, Any], *, now: datetime) -> dict[str, Any]
     return {**status, "observedGeneration": generation, "conditions": conditions}
 
 
+def resumed_status(status: Mapping[str, Any]) -> dict[str, Any]:
+    """``status`` without the condition Paused: the pause is over, whatever the next run finds to do."""
+    kept = [item for item in status.get("conditions") or () if item.get("type") != ConditionType.PAUSED]
+    return {**status, "conditions": kept}
+
+
+FAULT = "the operator met an error that it did not expect; it tries again by itself. The operator's log tells more"
+"""Of an unexpected error nothing else is told: nobody knows what its own text holds."""
+
+
+def fault_status(body: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
+    """The status as it is, but for Ready (InternalError). The generation stays: nothing else of it was looked at anew."""
+    previous = body.get("status") or {}
+    made = [
+        Condition(ConditionType.READY, "False", Reason.INTERNAL_ERROR, FAULT),
+        Condition(ConditionType.RECONCILING, "True", Reason.INTERNAL_ERROR, FAULT),
+    ]
+    return {**previous, "conditions": _replaced(previous, made, int(body["metadata"].get("generation", 0)), now)}
+
+
+def recovered_status(status: Mapping[str, Any], *, generation: int, now: datetime) -> dict[str, Any]:
+    """The status of something that had ended, after ``fault_status``: Ready says again what the other conditions say."""
+    if not has_fault(status):
+        return dict(status)
+    ready = Condition(ConditionType.READY, "False", Reason.PROGRESSING, "")
+    for kind in (ConditionType.DRIFTED, ConditionType.FAILED, ConditionType.COMPLETE):
+        found = find_condition(status, kind)
+        if found is not None and found.get("status") == "True":
+            reason = Reason(found["reason"])
+            good = kind is ConditionType.COMPLETE and reason is not Reason.DRIFT_DETECTED
+            ready = Condition(ConditionType.READY, "True" if good else "False", reason, str(found.get("message", "")))
+            break
+    return {**status, "conditions": _replaced(status, [ready], generation, now)}
+
+
+def has_fault(status: Mapping[str, Any]) -> bool:
+    """Whether the last run ended with an error that nobody expected."""
+    return (find_condition(status, ConditionType.READY) or {}).get("reason") == Reason.INTERNAL_ERROR
+
+
+def _replaced(
+    status: Mapping[str, Any], made: Sequence[Condition], generation: int, now: datetime
+) -> list[dict[str, Any]]:
+    previous = status.get("conditions") or ()
+    gone = (ConditionType.READY, ConditionType.RECONCILING)
+    kept = [dict(item) for item in previous if item.get("type") not in gone]
+    merged = merge_conditions(previous, made, generation=generation, now=now)
+    return sorted([*kept, *merged], key=lambda item: _order(str(item.get("type"))))
+
+
 def unreadable_status(body: Mapping[str, Any], message: str, *, now: datetime) -> dict[str, Any]:
     """The status of an object whose spec cannot be acted upon, with ``message`` for the reason; everything else as it was."""
     previous = body.get("status") or {}

@@ -50,6 +50,7 @@ from unjucks_operator.engine.queue import Backoff, Lane, WorkQueue
 from unjucks_operator.engine.runner import Runner
 from unjucks_operator.engine.store import ObjectKey, ResourceStore
 from unjucks_operator.errors import OperatorError, Waiting
+from unjucks_operator.faults import FaultTeller, compute_job_fault, compute_registry_fault, compute_tenant_fault
 from unjucks_operator.housekeeping import Housekeeper
 from unjucks_operator.job.diffs import Diffs
 from unjucks_operator.job.execute import Execution
@@ -567,13 +568,14 @@ class App:
         add("network probe", self.network_probe)
         add("event source", self.source)
         workers, group = config.workers, Group()
+        tenant, registry, job = self._telling_faults()
         for name, queue, reconcile, count, timeout in (
-            ("Tenant", self.tenant_queue, self.tenant, workers.tenants, workers.reconcile_timeout),
-            ("TemplateRegistry", self.registry_queue, self.registry, workers.registries, workers.reconcile_timeout),
+            ("Tenant", self.tenant_queue, tenant, workers.tenants, workers.reconcile_timeout),
+            ("TemplateRegistry", self.registry_queue, registry, workers.registries, workers.reconcile_timeout),
             (
                 "GenerationJob",
                 self.job_queue,
-                self.job,
+                job,
                 workers.jobs,
                 config.jobs.max_wall_seconds + workers.job_timeout_margin,
             ),
@@ -598,6 +600,23 @@ class App:
         add("cache watch", self._cache_watch())
         add("isolation checks", self.isolation_checks)
         add("housekeeping", self._housekeeper())
+
+    def _telling_faults(self) -> tuple[FaultTeller, FaultTeller, FaultTeller]:
+        """The three reconcile functions, with a word to the user about errors that nobody expected."""
+        status, now = self.status, self.clock.wall
+        return (
+            FaultTeller(self.tenant, compute_tenant_fault, resource=TENANT, store=self.tenants, status=status, now=now),
+            FaultTeller(
+                self.registry,
+                compute_registry_fault,
+                resource=TEMPLATE_REGISTRY,
+                store=self.registries,
+                status=status,
+                now=now,
+                forget=self.registry.look_again,
+            ),
+            FaultTeller(self.job, compute_job_fault, resource=GENERATION_JOB, store=self.jobs, status=status, now=now),
+        )
 
     async def _close_database(self) -> None:
         await self.homes.close()

@@ -161,7 +161,7 @@ class Triggers:
 
     def _on_job(self, key: ObjectKey, before: Manifest | None, after: Manifest | None) -> None:
         self._own(self._job_queue, key, before, after)
-        if before is None or after is None or _ready(before) != _ready(after):
+        if before is None or after is None or _success(before) != _success(after):
             for job in self._jobs_of.get(("job", *key)):
                 self._job_queue.add(job)
 
@@ -269,6 +269,11 @@ def _tells_nothing(resource: Resource, old: Child, new: Child) -> bool:
 def _ready(body: Manifest) -> object:
     condition = find_condition(body.get("status") or {}, ConditionType.READY)
     return condition and condition.get("status")
+
+
+def _success(body: Manifest) -> object:
+    """What other jobs wait for: Ready, and of which generation."""
+    return _ready(body), (body.get("status") or {}).get("observedGeneration"), body["metadata"].get("generation")
 
 
 def _namespaces_of(body: Manifest | None) -> Iterable[str]:

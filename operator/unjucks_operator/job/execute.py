@@ -203,7 +203,7 @@ class Execution:
 
     async def _existing(self, place: Place, found: Found | None, policy: Policy) -> Existing:
         last = await self._storage.files(place.role, found.last) if found is not None and found.last else None
-        return existing_of(found, last or (), policy)
+        return existing_of(found, last, policy)
 
     async def _is_up_to_date(self, job: GenerationJob, run: Run, output: Output, progress: Progress) -> bool:
         """Whether an earlier run of equal inputs ended well, nobody asked for another, and its output is as it left it."""

@@ -64,16 +64,19 @@ class Existing:
     """Path to the sha256 of what the templates gave: the files that may be updated and removed."""
 
 
-def existing_of(found: Found | None, last: Sequence[SourceFile], policy: Policy) -> Existing:
-    """``last``: the stored tree that the output's manifest names; empty when there is none any more."""
+def existing_of(found: Found | None, last: Sequence[SourceFile] | None, policy: Policy) -> Existing:
+    """``last``: the stored tree that the output's manifest names; None when it is not stored any more."""
     if found is None:
         return Existing()
+    lost = bool(found.last) and last is None
+    last = last or ()
     files = {file.path: file for file in (*found.others, *found.files)}
     known = {file.path: file for file in last}
     previous = {
         path: hashlib.sha256(base64.b64decode(file.content, validate=True)).hexdigest() for path, file in known.items()
     }
-    if policy.exclusive:
+    if policy.exclusive and not (policy.update and lost):
+        # A merged file is in the manifest with the edits of people: without its tree nobody knows which ones are.
         # Files with secrets are stored nowhere else; in a place of the job's own the manifest's word is enough.
         previous = dict(found.manifest) | previous
     return Existing(files, known, previous)

@@ -90,9 +90,11 @@ class Looking:
         try:
             found = await output.observe()
         except Terminal as error:
-            if error.reason is not Reason.NOT_OWNED:
-                raise
-            return Drift(DRIFTED, where, "not-owned", note=error.message)
+            # The run that ended well did not fail because of it: told until a look finds the output as it should be.
+            note = (
+                error.message if error.reason is Reason.NOT_OWNED else f"{where} cannot be looked at: {error.message}"
+            )
+            return Drift(DRIFTED, where, "not-seen", note=note)
         known = (job.status.get("output") or {}).get("digest")
         if found is None or not (found.manifest_digest or found.files):
             # A repair that was followed by another deletion is another repair.

@@ -12,7 +12,15 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from unjucks_api.conditions import paused_status, unreadable_status
+from unjucks_api.conditions import (
+    ConditionType,
+    find_condition,
+    has_fault,
+    paused_status,
+    recovered_status,
+    resumed_status,
+    unreadable_status,
+)
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import Action
 from unjucks_api.v1alpha1.common import InvalidObjectError
@@ -56,6 +64,7 @@ from unjucks_operator.job.status import (
     compute_running,
     compute_succeeded,
     compute_suspended,
+    compute_unpreviewed,
     schedule_facts,
 )
 from unjucks_operator.kube.api import KubeApi, Manifest
@@ -144,14 +153,18 @@ class JobReconciler:
         try:
             job = GenerationJob.parse(body)
         except InvalidObjectError as error:
-            # What ended well did not fail because a newer schema is stricter.
-            if not has_ended(body.get("status") or {}):
+            # What ended well did not fail because a newer schema is stricter; a change by the user is told.
+            status = body.get("status") or {}
+            if not has_ended(status) or status.get("observedGeneration") != body["metadata"].get("generation"):
                 await self._write(body, unreadable_status(body, error.message, now=self._now()))
             raise InvalidSpec(error.message) from None
         if job.paused:
             self._release(key)
             await self._write(body, paused_status(job.status, now=self._now()))
             return Result()
+        if find_condition(job.status, ConditionType.PAUSED):
+            body = await self._write(body, resumed_status(job.status))
+            job = GenerationJob.parse(body)
         try:
             return await self._reconcile(key, job, body)
         except Conflict:
@@ -220,12 +233,16 @@ class JobReconciler:
         How it ended stays told until another run has ended; what is down meanwhile changes nothing about it.
         """
         expiry = await self._expire(job)
+        told = recovered_status(job.status, generation=job.generation, now=self._now())
         if expiry is None or job.spec.cancel or not has_future(job):
             self._release(key)
+            if expiry is not None and has_fault(job.status):
+                await self._write(body, told)
             return expiry or Result()
         try:
             tenant = self._tenant(job)
             seen = await self._looking.look(key, job, tenant)
+            job = job.model_copy(update={"status": told})
             occasion = None if tenant.spec.suspend else plan_occasion(job, seen, self._now())
             if occasion is not None:
                 return await self._again(key, job, body, tenant, seen, occasion)
@@ -247,6 +264,10 @@ class JobReconciler:
         try:
             return await self._start(key, job, body, tenant, occasion)
         except Terminal as error:
+            if occasion.dry and seen.action is not None:
+                self._running.forget(key)
+                status = compute_unpreviewed(job, seen.action, error, now=self._now())
+                return await self._finish(key, self._newest(key, body), status)
             status = compute_failed(job, error.reason, error.message, now=self._now())
             if seen.action is not None:
                 # Not tried again with the same templates.
@@ -277,8 +298,8 @@ class JobReconciler:
         place_in_template = Place()
 
         async def tell(current: Manifest) -> Manifest:
-            if run.occasion.name:
-                return current  # it is told how the run before ended
+            if run.occasion.name or has_fault(job.status):
+                return current  # it is told how the run before ended, or that the last try broke off
             return await self._write(current, compute_running(job, run, progress, now=self._now()))
 
         try:
@@ -288,9 +309,13 @@ class JobReconciler:
             else:
                 status = compute_succeeded(job, run, progress, reason=reason, now=self._now())
         except RenderFailure as error:
+            if run.occasion.dry:
+                raise
             place_in_template = Place(error.path, error.line, error.column, error.limit)
             status = self._failed(job, run, progress, _told(job, error), place_in_template)
         except Terminal as error:
+            if run.occasion.dry:
+                raise  # a look at what would be is no failure of what is
             status = self._failed(job, run, progress, error, place_in_template)
         self._running.forget(key)
         return await self._finish(key, self._newest(key, body), status)

@@ -52,7 +52,7 @@ class Running:
         self._execution = execution
         self._retries = retries
         self._failed: dict[ObjectKey, tuple[str, int]] = {}
-        """How often a run (its key) failed for a cause that may heal."""
+        """How often a run (its key; of a schedule all runs) failed for a cause that may heal."""
         self._changed: dict[ObjectKey, asyncio.Event] = {}
         store.subscribe(self._notice)
 
@@ -92,11 +92,13 @@ class Running:
 
     def _count(self, key: ObjectKey, job: GenerationJob, run: Run) -> int:
         """This attempt's number. Status has it too: a restart of the operator does not begin at one."""
+        # A schedule goes on to its next time meanwhile: without this a run that always fails would never be told.
+        run_key = f"{job.uid}/{job.generation}/schedule" if run.occasion.scheduled else run.key
         known, before = self._failed.get(key, ("", 0))
-        if known != run.key:
+        if known != run_key:
             told = job.status.get("runKey") == run.key
             before = int(job.status.get("attempts") or 0) if told and job.status.get("phase") == "Pending" else 0
-        self._failed[key] = (run.key, before + 1)
+        self._failed[key] = (run_key, before + 1)
         return before + 1
 
     async def _watched(

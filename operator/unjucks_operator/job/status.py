@@ -11,7 +11,7 @@ from typing import Any
 
 from unjucks_api.conditions import Condition, ConditionType, merge_conditions, timestamp
 from unjucks_api.reasons import Reason
-from unjucks_api.render_protocol import Finding
+from unjucks_api.render_protocol import Action, Finding
 from unjucks_api.v1alpha1.common import seconds_text
 from unjucks_api.v1alpha1.generation_job import GenerationJob
 from unjucks_api.v1alpha1.generation_job_run import Mode
@@ -187,13 +187,24 @@ def compute_previewed(job: GenerationJob, run: Run, progress: Progress, *, now: 
     registry, name = job.spec.registry_ref.name, f"{run.generator}/{run.action}"
     where = f"; ConfigMap {progress.diff.name} has the diff" if progress.diff and progress.diff.name else ""
     text = f"TemplateRegistry {registry} serves a newer {name}; run again to use it{where}"
+    return _outdated(job, run.action_digest, text, now) | diff_facts(progress.diff)
+
+
+def compute_unpreviewed(job: GenerationJob, action: Action, error: OperatorError, *, now: datetime) -> dict[str, Any]:
+    """A finished job whose template is newer now, and would fail with what the job says. How it ended stays."""
+    registry, name = job.spec.registry_ref.name, f"{action.generator}/{action.action}"
+    text = f"TemplateRegistry {registry} serves a newer {name}, but a run would fail: {error.reason}: {error.message}"
+    return _outdated(job, action.digest, text, now)
+
+
+def _outdated(job: GenerationJob, newest: str, text: str, now: datetime) -> dict[str, Any]:
     told = [Condition(ConditionType.TEMPLATE_OUTDATED, "True", Reason.TEMPLATE_OUTDATED, text)]
     previous = job.status.get("conditions") or ()
     kept = [item for item in previous if item.get("type") != ConditionType.TEMPLATE_OUTDATED]
     made = merge_conditions(previous, told, generation=job.generation, now=now)
-    template = {**(job.status.get("template") or {}), "newestDigest": run.action_digest}
+    template = {**(job.status.get("template") or {}), "newestDigest": newest}
     conditions = sorted([*kept, *made], key=lambda item: (item["type"] != ConditionType.READY, str(item["type"])))
-    return {**job.status, **diff_facts(progress.diff), "template": template, "conditions": conditions}
+    return {**job.status, "template": template, "conditions": conditions}
 
 
 def compute_failed(

@@ -9,7 +9,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 
-from unjucks_api.conditions import paused_status, unreadable_status
+from unjucks_api.conditions import ConditionType, find_condition, paused_status, resumed_status, unreadable_status
 from unjucks_api.courier_protocol import COURIER_FAILURES, FetchResponse
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import AnalyzeRequest, AnalyzeResponse, Limits, SourceFile
@@ -100,8 +100,13 @@ class RegistryReconciler:
         try:
             registry = TemplateRegistry.parse(body)
         except InvalidObjectError as error:
-            await self._write(body, unreadable_status(body, error.message, now=self._now()))
+            status = unreadable_status(body, error.message, now=self._now())
+            status.pop("sourceVersion", None)  # once the spec is as it was, the source is read again to tell of itself
+            await self._write(body, status)
             raise InvalidSpec(error.message) from None
+        if not registry.paused and find_condition(registry.status, ConditionType.PAUSED):
+            body = await self._write(body, resumed_status(registry.status))
+            registry = TemplateRegistry.parse(body)
         version = self._fingerprint(registry)
         try:
             again = await self._reconcile(key, registry, body)
@@ -303,13 +308,18 @@ class RegistryReconciler:
             version = None
         await self._write(body, compute_failed(registry, error, version=version, now=self._now()))
 
-    async def _write(self, body: Manifest, status: dict[str, object]) -> None:
-        await self._status.write(TEMPLATE_REGISTRY, self._store, body, status, action=ACTION)
+    async def _write(self, body: Manifest, status: dict[str, object]) -> Manifest:
+        return await self._status.write(TEMPLATE_REGISTRY, self._store, body, status, action=ACTION)
 
     def _forget(self, key: ObjectKey) -> None:
         self._release(key)
         self._schedule.forget(key)
         self._verified.pop(key, None)
+        self._fetched.pop(key, None)
+
+    def look_again(self, key: ObjectKey) -> None:
+        """The next run looks at the source, whenever it would have been time: the one before broke off."""
+        self._schedule.forget(key)
         self._fetched.pop(key, None)
 
     def _release_courier(self, key: ObjectKey) -> None:

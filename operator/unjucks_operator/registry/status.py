@@ -190,7 +190,11 @@ def compute_failed(
         conditions.append(Condition(ConditionType.STALLED, "True", reason, message))
     else:
         conditions.append(Condition(ConditionType.RECONCILING, "True", reason, message))
-    return _with_conditions(registry, status, conditions, now)
+    told = _with_conditions(registry, status, conditions, now)
+    if not isinstance(error, Terminal) and stored and registry.status.get("observedGeneration"):
+        # This generation's source was not read yet: whoever waits for that must not take what an earlier one gave for it.
+        told["observedGeneration"] = registry.status["observedGeneration"]
+    return told
 
 
 def compute_kept(registry: TemplateRegistry, *, suspended: bool, now: datetime) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class Out:
         if not sys.stdout.isatty():
             return self.raw(text)
         for line in text.splitlines():
-            bold = line.startswith(("+++", "---", "diff ", "new file", "old mode", "new mode"))
+            bold = line.startswith(("+++", "---", "diff ", "new file", "deleted file", "old mode", "new mode"))
             style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
             self.console.print(Text(line, style="bold" if bold else style))
         return None

@@ -21,7 +21,7 @@ from unjucks_runtime.generator.options import OVERWRITE, SKIP, Options
 from unjucks_runtime.generator.paths import mask, render_path, target_path
 from unjucks_runtime.generator.prepared import Names, Prepared, place_of, prepare
 from unjucks_runtime.generator.result import File, Result, Skipped, Status
-from unjucks_runtime.generator.update import settle
+from unjucks_runtime.generator.update import is_marked, settle
 
 _MAX_NOTES: Final = 200
 
@@ -377,7 +377,9 @@ class _Run:
         merged = self.options.update and path in self.options.last
         if staged.force or (self.options.on_conflict == OVERWRITE and not merged):
             return Status.UPDATED, ""
-        if self.options.previous.get(path) == File(path, Status.UPDATED, old[0], 0, "").sha256:
+        ours = self.options.previous.get(path) == File(path, Status.UPDATED, old[0], 0, "").sha256
+        # What the last run left between marks holds somebody's edits, also where its text was stored nowhere.
+        if ours and not (self.options.update and is_marked(old[0])):
             return Status.UPDATED, "unchanged since the last generation"
         if self.options.on_conflict == SKIP and not merged:
             return Status.SKIPPED, "it exists with other content"

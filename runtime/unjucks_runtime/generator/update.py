@@ -70,7 +70,7 @@ def _merged(file: File, last: tuple[bytes, int] | None, theirs: tuple[bytes, int
     if options.on_conflict == SKIP:
         why = "it was changed since at the places that the template changes"
         return replace(file, status=Status.SKIPPED, content=b"", rendered=ours, why=why)
-    if _is_marked(content):
+    if is_marked(content):
         return replace(file, status=Status.CONFLICTED, why=_UNRESOLVED)
     if found is None:
         return replace(file, why="it was changed since, and is no text that can be merged")
@@ -94,7 +94,7 @@ def _merge(last: bytes | None, theirs: bytes, ours: bytes) -> Merged | None:
     if None in texts:
         return None
     base, left, right = (text or "" for text in texts)
-    if _is_marked(theirs):
+    if is_marked(theirs):
         return None if last is None else _quietly(base, left, right, marked=True)
     return _quietly(base, left, right)
 
@@ -108,7 +108,8 @@ def _quietly(base: str, theirs: str, ours: str, *, marked: bool = False) -> Merg
     return Merged(found.text, found.conflicts + 1) if marked else found
 
 
-def _is_marked(content: bytes) -> bool:
+def is_marked(content: bytes) -> bool:
+    """Whether both sides of an earlier conflict still stand in it."""
     lines = content.replace(b"\r\n", b"\n").split(b"\n")
     return MARK_THEIRS.encode() in lines and MARK_OURS.encode() in lines
 

@@ -269,7 +269,11 @@ def _differences(cluster: Cluster, out: Out, body: Manifest) -> None:
         out.diff(text)
     if found.get("truncated"):
         out.warn("the difference is longer than what was kept; run the job with an output to see everything")
-    if found.get("added") or found.get("removed"):
+    for file in (body.get("status") or {}).get("files") or ():
+        if file.get("action") == "conflicted":
+            out.warn(f"{file['path']} is in conflict: {file.get('why') or 'it exists with other content'}")
+    # Also modes, binary files and files with secrets differ, without a line that is counted.
+    if found.get("added") or found.get("removed") or found.get("bytes"):
         raise Failure(Exit.FOUND)
 
 

@@ -184,3 +184,13 @@ def test_a_diff_is_cut_at_a_line_and_counts_everything() -> None:
     assert (cut.added, cut.removed, cut.size, cut.truncated) == (4, 1, whole.size, True)
     assert whole.text.startswith(cut.text)
     assert len(cut.text) <= 60
+
+
+def test_what_stands_between_marks_is_not_overwritten_where_the_text_was_stored_nowhere() -> None:
+    """Files with secrets: known by the digest of what was written only, and that was written with marks."""
+    marked = "<<<<<<< existing\nmine\n=======\nold\n>>>>>>> generated\n"
+    previous = {"a": hashlib.sha256(marked.encode()).hexdigest()}
+    result = run({"a.njk": BODY}, {"x": "new"}, {"a": marked}, update=True, previous=previous, on_conflict=MARKERS)
+    assert statuses(result) == {"a": "conflicted"}
+    assert "marks" in result.files[0].why
+    assert not result.ok

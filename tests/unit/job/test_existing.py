@@ -171,3 +171,13 @@ def test_a_text_is_cut_at_a_line() -> None:
     assert cut_lines("one\ntwo\nthree\n", 9) == "one\ntwo\n"
     assert cut_lines("one\n", 9) == "one\n"
     assert cut_lines("äöü\nx\n", 7) == "äöü\n"
+
+
+def test_edits_that_were_merged_are_not_taken_for_the_operators_own_when_the_stored_text_is_gone() -> None:
+    """The manifest has the digest of the merged file: by it alone the edits would look like what the templates gave."""
+    found = Found("1", files=(file("a", "merged with mine"),), manifest={"a": sha("merged with mine")}, last="sha256:x")
+    update = policy_of(job(spec={"mode": "Update"}), OWN)
+    assert existing_of(found, None, update).previous == {}
+    assert existing_of(found, [source("a", "given")], update).previous == {"a": sha("given")}
+    apply = policy_of(job(), OWN)
+    assert existing_of(found, None, apply).previous == {"a": sha("merged with mine")}

@@ -1,5 +1,6 @@
 """Retries: which failures are tried again, how long it takes to the next attempt, and that a restart goes on counting."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from unjucks_api.render_protocol import EngineOptions
 from unjucks_operator.engine.store import ResourceStore
 from unjucks_operator.errors import Retryable, Terminal, Unavailable
 from unjucks_operator.job.execute import Execution, Place
-from unjucks_operator.job.plan import Run
+from unjucks_operator.job.plan import Occasion, Run
 from unjucks_operator.job.running import Running, pause_after
 from unjucks_operator.job.status import NextAttempt, Progress, compute_pending
 
@@ -102,3 +103,24 @@ async def test_an_error_of_the_template_is_never_tried_again() -> None:
     made = job()
     with pytest.raises(Terminal, match="nmae is undefined"):
         await attempt(running(Terminal("nmae is undefined", reason=Reason.UNDEFINED_VARIABLE), body_of(made)), made)
+
+
+@pytest.mark.asyncio
+async def test_a_schedule_that_goes_on_meanwhile_does_not_begin_to_count_anew() -> None:
+    """Each time has a run of its own: were they counted apart, a schedule each minute would fail for ever and never say so."""
+    made = job(spec={"retry": {"limit": 2}})
+    runner = running(LOST, body_of(made))
+
+    async def tell(current: Any) -> Any:
+        return current
+
+    async def scheduled(minute: int) -> None:
+        time = NOW.replace(minute=minute)
+        run = replace(RUN, key=f"key-{minute}", occasion=Occasion(f"schedule/{minute}", scheduled=time))
+        await runner.run(KEY, made, body_of(made), run, cast(Place, None), Progress(NOW), tell)
+
+    for minute in (1, 2):
+        with pytest.raises(NextAttempt):
+            await scheduled(minute)
+    with pytest.raises(Terminal, match="given up after 3 attempts"):
+        await scheduled(3)
