@@ -9,6 +9,9 @@ from unjucks_api.v1alpha1.common import duration_seconds
 from unjucks_api.v1alpha1.generation_job_run import Schedule
 from unjucks_operator.errors import InvalidSpec
 
+_CHANGE = timedelta(hours=3)
+"""How long after a change of clocks times are counted forwards."""
+
 
 def next_time(schedule: Schedule, after: datetime) -> datetime:
     """The first time after ``after``, in UTC. Raises InvalidSpec for what is no schedule, or never comes."""
@@ -20,12 +23,27 @@ def due_time(schedule: Schedule, handled: datetime, now: datetime) -> datetime |
 
     ``handled``: the time that was acted upon last, or when the job ran first.
     """
-    latest = _find(schedule, now + timedelta(seconds=1), reverse=True)
+    latest = _latest(schedule, now + timedelta(seconds=1))
     if latest <= handled:
         return None
     deadline = schedule.starting_deadline
     if deadline is not None and now - latest > timedelta(seconds=duration_seconds(deadline)):
         return None
+    return latest
+
+
+def _latest(schedule: Schedule, until: datetime) -> datetime:
+    """The last time before ``until``.
+
+    Where clocks were changed a moment ago, counting backwards does not find all times that counting forwards does, by which jobs
+    are woken: one in the hour that comes twice would be passed over.
+    """
+    zone, before = _zone(schedule), until - _CHANGE
+    if until.astimezone(zone).utcoffset() == before.astimezone(zone).utcoffset():
+        return _find(schedule, until, reverse=True)
+    latest = _find(schedule, before, reverse=True)
+    while (following := next_time(schedule, latest)) < until:
+        latest = following
     return latest
 
 

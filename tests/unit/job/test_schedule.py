@@ -34,6 +34,25 @@ def test_a_run_that_was_missed_for_too_long_is_left_out() -> None:
     assert due_time(strict, NOON - timedelta(hours=2), NOON + timedelta(minutes=6)) is None
 
 
+def test_a_time_in_the_hour_that_comes_twice_is_neither_passed_over_nor_taken_twice() -> None:
+    """In Berlin 02:00 to 03:00 comes twice on 25 October: from 00:00 UTC and from 01:00 UTC."""
+    nightly, handled = at("30 2 * * *", timeZone="Europe/Berlin"), datetime(2026, 10, 24, 0, 30, tzinfo=UTC)
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert next_time(nightly, handled) == first
+    for minutes in (0, 10, 35, 70, 600):  # 35: the clock shows 02:05 for the second time
+        assert due_time(nightly, handled, first + timedelta(minutes=minutes)) == first
+        assert due_time(nightly, first, first + timedelta(minutes=minutes)) is None
+
+
+def test_a_time_that_the_clock_leaves_out_is_made_up() -> None:
+    """On 29 March the clock goes from 02:00 to 03:00."""
+    nightly, handled = at("30 2 * * *", timeZone="Europe/Berlin"), datetime(2026, 3, 28, 1, 30, tzinfo=UTC)
+    made_up = next_time(nightly, handled)
+    assert made_up == datetime(2026, 3, 29, 1, 0, tzinfo=UTC)
+    assert due_time(nightly, handled, made_up + timedelta(minutes=20)) == made_up
+    assert due_time(nightly, made_up, made_up + timedelta(hours=5)) is None
+
+
 @pytest.mark.parametrize(
     ("schedule", "words"),
     [
