@@ -7,6 +7,7 @@ another identity. ``client`` (renderers) and ``courier`` build on it.
 
 import asyncio
 import ssl
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import ClassVar, TypeVar
@@ -108,7 +109,7 @@ class PodClient:
         except ValidationError as error:
             raise self._mismatch(f"its answer does not hold the protocol ({error.error_count()} errors)") from None
 
-    async def _post(self, path: str, body: bytes, seconds: float) -> tuple[int, bytes]:
+    async def _post(self, path: str, body: bytes, seconds: float) -> tuple[int, bytes | bytearray]:
         for attempt in (1, 2):
             seen = SimpleNamespace(reused=False)
             try:
@@ -143,20 +144,25 @@ class PodClient:
                 raise
         raise AssertionError("unreachable")
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes | bytearray:
         if response.headers.get("Content-Encoding"):
             raise self._mismatch("its answer is compressed, which nobody asked for")
         bound = self.max_response if response.status == 200 else _MAX_ERROR_BYTES
         content = bytearray()
-        async for chunk in response.content.iter_chunked(1 << 18):
-            content += chunk
-            if len(content) > bound:
-                raise self._mismatch(f"its answer is larger than {bound} bytes")
-        return bytes(content)
+        async with self._room(response):
+            async for chunk in response.content.iter_chunked(1 << 18):
+                content += chunk
+                if len(content) > bound:
+                    raise self._mismatch(f"its answer is larger than {bound} bytes")
+        return content
+
+    def _room(self, _: aiohttp.ClientResponse) -> AbstractAsyncContextManager[None]:
+        """Held while an answer comes in; whoever bounds how many may come at once overrides it."""
+        return nullcontext()
 
     # --- failures ---------------------------------------------------------------------------------------------------------
 
-    def _failure(self, status: int, content: bytes) -> OperatorError:
+    def _failure(self, status: int, content: bytes | bytearray) -> OperatorError:
         try:
             error = ErrorResponse.model_validate_json(content)
         except ValidationError:

@@ -4,10 +4,16 @@ The call itself is ``calls``; which pod, is ``pool``. Requests hold the tenant's
 Called by the registry's and the job's wiring.
 """
 
+import asyncio
 import base64
 import binascii
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import aiohttp
 
 from unjucks_api import names
 from unjucks_api.courier_protocol import (
@@ -31,6 +37,14 @@ from unjucks_api.tree import PathRejectedError, check_collisions, check_path
 from unjucks_operator.renderers.calls import PodClient, RenderFailure, printable
 from unjucks_operator.renderers.pool import PodPool
 
+LARGE_BYTES = 4 * 1024 * 1024
+LARGE_AT_ONCE = 3
+"""Answers larger than that, of all couriers together, that are read at one time: each may take its size and more of the memory."""
+LARGE_SECONDS = 30.0
+"""In which such an answer has to come, so that a slow courier does not hold up those of other tenants."""
+
+_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
 
 class CourierClient(PodClient):
     """Calls one courier. Errors: RenderFailure (the task failed), Unavailable (CourierUnavailable), Retryable, Bug."""
@@ -46,6 +60,16 @@ class CourierClient(PodClient):
     def identity(self) -> str:
         """The name that the courier's certificate has to carry."""
         return names.courier_identity(self.endpoint.tenant_uid)
+
+    @asynccontextmanager
+    async def _room(self, response: aiohttp.ClientResponse) -> AsyncIterator[None]:
+        size = response.content_length
+        if size is not None and size <= LARGE_BYTES:
+            yield
+            return
+        room = _rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(LARGE_AT_ONCE))
+        async with room, asyncio.timeout(LARGE_SECONDS):
+            yield
 
     async def fetch(self, request: FetchRequest) -> FetchResponse:
         """What a source holds now. Paths and sizes were checked again here; the digest is the renderer's to make."""

@@ -194,3 +194,19 @@ def test_files_with_secrets_go_to_git_only_where_it_is_allowed(allowed: bool) ->
         with pytest.raises(Terminal, match=r"spec\.output\.git\.sensitiveFiles: Allow") as caught:
             refuse_misplaced(target, [secret])
         assert caught.value.reason is Reason.SENSITIVE_DATA_BLOCKED
+
+
+async def test_contents_that_were_seen_are_held_once_and_their_paths_still_told() -> None:
+    there = [SourceFile(path="a.txt", content="eA==")]
+    manifest = base64.b64encode(b'{"files": [{"path": "a.txt", "sha256": "0", "mode": "0644"}]}').decode()
+    seen = InspectResponse(manifest=manifest, files=there, others=[SourceFile(path="b", content="eQ==")])
+    courier = StandInCourier(seen.model_copy(update={"others_truncated": True}))
+    made = output(courier)
+    found = await made.observe()
+    assert found is not None
+    assert [it.content for it in (*found.files, *found.others)] == [b"x", b"y"]
+    assert {it.content for it in (*found.raw.files, *found.raw.others)} == {""}
+    await made.publish(made.prepare(result(file("a.txt", b"new"))), found)
+    asked = courier.asked[-1]
+    assert isinstance(asked, PublishRequest)
+    assert asked.seen == ["a.txt", "b"]

@@ -205,13 +205,14 @@ class RemoteOutput:
             others=tuple(_file(file) for file in seen.others if file.path != MANIFEST_NAME),
             facts=seen.facts,
             provenance=facts_of(base64.b64decode(seen.statement)),
-            raw=seen,
+            # Only paths are asked for later: the contents are in ``files`` and ``others``, and not held twice.
+            raw=seen.model_copy(update={"files": _paths_only(seen.files), "others": _paths_only(seen.others)}),
         )
 
     async def _common(self) -> dict[str, Any]:
         settings = self._config.courier
         return {
-            "job": f"{self._job.namespace}/{self._job.name}",
+            "job": f"{self._job.namespace}/{owner_name(self._job)}",
             "credentials": await self._secret(),
             "certificates": {},
             "allow": self._allow(self._tenant),
@@ -312,6 +313,10 @@ class RemoteOutput:
 
     def _fill(self, text: str, field: str) -> str:
         return fill(text, self._run.variables, self._run.sensitive, field) if self._run else text
+
+
+def _paths_only(files: Sequence[SourceFile]) -> list[SourceFile]:
+    return [SourceFile(path=file.path, content="", mode=file.mode) for file in files]
 
 
 def _source(file: File) -> SourceFile:
