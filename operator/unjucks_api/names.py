@@ -26,12 +26,16 @@ ANNOTATION_BACKUP_CONFIRMED: Final = (
 ANNOTATION_ADOPTION_CONSENT: Final = (
     f"{GROUP}/adoption-consent"  # on a namespace, by an administrator: the tenant's name
 )
+ANNOTATION_DIFF_OF: Final = (
+    f"{GROUP}/diff-of"  # on a dry run, by kubectl unjucks diff: the job of the same namespace whose output it looks at
+)
 # What a person's request may set or change on our kinds; the chart's policy unjucks-kinds refuses every other annotation of ours.
 USER_ANNOTATIONS: Final = (
     ANNOTATION_APPROVAL,
     ANNOTATION_APPROVED,
     ANNOTATION_BACKUP_CONFIRMED,
     ANNOTATION_CONFIRM_DELETE,
+    ANNOTATION_DIFF_OF,
     ANNOTATION_RECONCILE,
     ANNOTATION_REQUESTED_AT,
 )

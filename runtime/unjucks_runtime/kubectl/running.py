@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unjucks_api import names
 from unjucks_api.variables import coerce_text
 from unjucks_runtime.cli import values
 from unjucks_runtime.cli.output import Exit, Out
@@ -121,10 +122,12 @@ def dry_copy(job: Manifest) -> Manifest:
     """The same job as a dry run under another name, which goes away by itself when this program is killed."""
     kept = ("suspend", "cancel", "schedule", "trigger", "driftDetection", "dependsOn")
     spec = {key: value for key, value in job["spec"].items() if key not in kept}
+    name = job["metadata"]["name"]
     return {
         "apiVersion": job["apiVersion"],
         "kind": job["kind"],
-        "metadata": {"generateName": f"{job['metadata']['name'][:50]}-diff-"},
+        # The output belongs to the job: without its name the copy would find it taken, or look at another branch.
+        "metadata": {"generateName": f"{name[:50]}-diff-", "annotations": {names.ANNOTATION_DIFF_OF: name}},
         "spec": spec | {"dryRun": True, "ttl": {"afterSuccess": "10m", "afterFailure": "10m"}},
     }
 

@@ -24,7 +24,7 @@ from unjucks_operator.job.outputs.files import (
     read_manifest,
     written_files,
 )
-from unjucks_operator.job.outputs.target import Target
+from unjucks_operator.job.outputs.target import Target, owner_name
 from unjucks_operator.job.provenance import STATEMENT_NAME, Attested, facts_of, is_same_statement
 from unjucks_operator.kube.api import KubeApi, Manifest, PatchType
 from unjucks_operator.kube.resources import BY_KIND
@@ -69,7 +69,7 @@ class ObjectOutput:
             labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
             and labels.get(names.LABEL_TENANT_UID) == self._tenant_uid
         )
-        if not ours or labels.get(names.LABEL_JOB) != job.name:
+        if not ours or labels.get(names.LABEL_JOB) != owner_name(job):
             owner = f"job {labels[names.LABEL_JOB]}" if ours and names.LABEL_JOB in labels else "somebody else"
             raise Terminal(
                 f"{target.kind} {target.name} belongs to {owner} and is left as it is; delete it, or choose another name in "

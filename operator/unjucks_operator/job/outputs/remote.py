@@ -41,7 +41,7 @@ from unjucks_operator.job.outputs.files import (
     written_files,
 )
 from unjucks_operator.job.outputs.objects import Attest
-from unjucks_operator.job.outputs.target import Target, git_branch
+from unjucks_operator.job.outputs.target import Target, git_branch, owner_name
 from unjucks_operator.job.outputs.text import fill
 from unjucks_operator.job.plan import Run
 from unjucks_operator.job.provenance import facts_of, is_same_statement

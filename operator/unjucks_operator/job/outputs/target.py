@@ -1,5 +1,6 @@
 """Which place a job asks for, and what may not go there. Pure; called by ``job.execute``, ``job.status`` and the outputs."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ _READERS = {
     "OCI": "pull the artifact",
     "Bucket": "read the bucket",
 }
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", re.ASCII)
 _FIELDS = {"ConfigMap": "configMap", "Git": "git", "OCI": "oci", "Bucket": "bucket"}
 
 
@@ -54,10 +56,16 @@ def target_of(job: GenerationJob) -> Target | None:
     return None
 
 
+def owner_name(job: GenerationJob) -> str:
+    """The job that the output belongs to: this one. A dry run, which writes nothing, may say that it looks at another one's."""
+    other = job.metadata.annotations.get(names.ANNOTATION_DIFF_OF, "") if job.spec.dry_run else ""
+    return other if _NAME.fullmatch(other) else job.name
+
+
 def git_branch(job: GenerationJob) -> str:
     """The branch of a Git output: what spec says, else one of the job's own name."""
     git = job.spec.output.git if job.spec.output else None
-    return (git.branch if git else None) or f"{names.PART_OF}/{job.name}"
+    return (git.branch if git else None) or f"{names.PART_OF}/{owner_name(job)}"
 
 
 def refuse_misplaced(target: Target, files: Sequence[File]) -> None:
