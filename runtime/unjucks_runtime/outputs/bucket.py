@@ -18,6 +18,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from unjucks_api.courier_protocol import BucketTarget
 from unjucks_api.reasons import Reason
 from unjucks_runtime.courier.errors import CourierError, transient
+from unjucks_runtime.courier.git_transport import said_text
 from unjucks_runtime.courier.net import check_url, network_text, read_body
 from unjucks_runtime.outputs.checks import MANIFEST, OWN_FOLDER, STATEMENT, Content, Tree, listed, own_path
 from unjucks_runtime.sources.bucket import DEFAULT_REGION, MAX_LISTED, _failure
@@ -57,6 +58,13 @@ class BucketOutput:
                     return "", "", b"", b""
                 raise
             told = {key.lower(): str(value) for key, value in (stat.metadata or {}).items()}
+            owner = told.get(_META_JOB) or self._name
+            if owner != self._name:
+                raise CourierError(
+                    Reason.NOT_OWNED,
+                    f"{self._shown}: the files below prefix {self._target.prefix!r} are job {said_text(owner)}'s and are left as "
+                    "they are; choose another prefix in spec.output.bucket",
+                )
             manifest = self._get(own_path(self._name, MANIFEST), _MOST_OWN) or b""
             statement = self._get(own_path(self._name, STATEMENT), _MOST_OWN) or b""
             return str(stat.etag), told.get(_META_RUN, ""), manifest, statement

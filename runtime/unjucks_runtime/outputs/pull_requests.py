@@ -120,7 +120,7 @@ class _GitHub:
         owner = self._repository.partition("/")[0]
         query = urlencode({"state": "open", "base": base, "head": f"{owner}:{branch}"})
         _, found = self._api.call("GET", f"{self._path}/pulls?{query}")
-        mine = [it for it in _list(found) if _at(it, "head", "ref") == branch and _at(it, "base", "ref") == base]
+        mine = [it for it in _list(found) if _leads(it, base, branch)]
         return _opened(mine[0], "number", "html_url") if mine else None
 
     def create(self, base: str, branch: str, asked: PullRequest) -> Opened | None:
@@ -144,11 +144,11 @@ class _Gitea:
         # The list cannot be filtered by head; the one for two branches can be asked for, and is the newest of any state.
         wanted = f"{self._path}/pulls/{quote(base, safe='')}/{quote(branch, safe='')}"
         status, found = self._api.call("GET", wanted, accept=frozenset({404}))
-        if status != 404 and _at(found, "state") == "open":
+        if status != 404 and _at(found, "state") == "open" and _leads(found, base, branch):
             return _opened(found, "number", "html_url")
         query = urlencode({"state": "open", "sort": "recentupdate", "limit": "50"})
         _, pulls = self._api.call("GET", f"{self._path}/pulls?{query}")
-        mine = [it for it in _list(pulls) if _at(it, "head", "ref") == branch and _at(it, "base", "ref") == base]
+        mine = [it for it in _list(pulls) if _leads(it, base, branch)]
         return _opened(mine[0], "number", "html_url") if mine else None
 
     def create(self, base: str, branch: str, asked: PullRequest) -> Opened | None:
@@ -180,7 +180,12 @@ class _GitLab:
     def find(self, base: str, branch: str) -> Opened | None:
         query = urlencode({"state": "opened", "source_branch": branch, "target_branch": base})
         _, found = self._api.call("GET", f"{self._path}?{query}")
-        mine = [it for it in _list(found) if it.get("source_branch") == branch and it.get("target_branch") == base]
+        mine = [
+            it
+            for it in _list(found)
+            if (it.get("source_branch"), it.get("target_branch")) == (branch, base)
+            and it.get("source_project_id") == it.get("target_project_id")
+        ]
         return _opened(mine[0], "iid", "web_url") if mine else None
 
     def create(self, base: str, branch: str, asked: PullRequest) -> Opened | None:
@@ -233,6 +238,12 @@ def _at(answer: Any, *keys: str) -> Any:
     for key in keys:
         answer = answer.get(key) if isinstance(answer, dict) else None
     return answer
+
+
+def _leads(request: Any, base: str, branch: str) -> bool:
+    """Whether it is from branch to base in one repository: a fork may name its branch as it likes, and is somebody else's."""
+    same = _at(request, "head", "repo", "id") == _at(request, "base", "repo", "id")
+    return same and (_at(request, "head", "ref"), _at(request, "base", "ref")) == (branch, base)
 
 
 def _said(content: bytes) -> str:

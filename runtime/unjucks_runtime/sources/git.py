@@ -47,6 +47,11 @@ def fetch_git(source: GitSource, job: Job) -> Fetched:
         return Fetched(revision, None)
     store = repository.fetch([target] if tag is None else [target, tag], source)
     commit, tag_object = _peel(store, target)
+    if tag is not None and not revision.endswith(f":{commit.id.decode()}"):
+        raise CourierError(
+            Reason.VERIFICATION_FAILED,
+            f"{repository.shown} says that {revision[:200]} is the commit of a tag that leads to {commit.id.decode()}",
+        )
     verified = _verify(source, job, commit, tag_object, revision)
     tree = job.selection.collect(_files(store, commit, source, job, repository, 0))
     told = {"commit": commit.id.decode()}
@@ -237,7 +242,7 @@ def _verify(source: GitSource, job: Job, commit: Commit, tag: Tag | None, revisi
         return ""
     by = []
     if source.verify in (GitVerify.TAG, GitVerify.TAG_AND_HEAD):
-        name = revision.partition("@")[0]
+        name = revision.rpartition("@")[0].removeprefix("refs/tags/")
         if tag is None:
             raise CourierError(
                 Reason.VERIFICATION_FAILED, f"tag {name} is a plain name without an object that could be signed"
