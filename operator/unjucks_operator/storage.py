@@ -40,6 +40,10 @@ class TemplateStorage:
             return known[0]
         tree = await self._artifacts.get(role, digest)
         if tree is None:
+            # Gone under us, as when an older backup of the database was put back: what is remembered of it would keep its registry
+            # from being read again.
+            for known_key in [it for it in self._actions if it[0] == role]:
+                del self._actions[known_key]
             return None
         files = to_source_files(tree)
         self._remember_tree(role, digest, files)

@@ -359,8 +359,8 @@ class JobReconciler:
         return registry, await self._storage.actions(role, catalog_key(registry, digest)) if digest else None
 
     async def _expire(self, job: GenerationJob) -> Result | None:
-        """Delete the job when its time to live is over (None); otherwise look again then."""
-        end = delete_at(job)
+        """Delete the job when its time to live is over (None); otherwise look again then. One that is to run once more lives."""
+        end = delete_at(job) if is_finished(job) else None
         if end is None:
             return Result()
         left = (end - self._now()).total_seconds()

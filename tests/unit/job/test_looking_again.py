@@ -133,3 +133,20 @@ async def test_a_change_that_cannot_be_read_is_told_also_after_a_good_end(genera
         await reconcile(KEY)
     assert isinstance(caught.value, InvalidSpec)
     assert [(find_condition(it, ConditionType.READY) or {})["reason"] for it in written] == ["InvalidSpec"] * writes
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("generation", "deleted"), [(1, ["orders"]), (2, [])])
+async def test_a_job_that_was_changed_while_it_ran_is_not_deleted_before_it_ran_again(
+    generation: int, deleted: list[str]
+) -> None:
+    made = ended(generation, ttl={"afterSuccess": "1m"})
+    reconcile, _ = reconciler(body_of(made))
+    found: list[str] = []
+
+    async def delete(_: Any, name: str, _namespace: str, *, uid: str) -> None:
+        found.append(name)
+
+    reconcile._api = cast(Any, SimpleNamespace(delete=delete))
+    await reconcile._expire(made)
+    assert found == deleted

@@ -1,6 +1,7 @@
 """Which pods count as a tenant's renderers: those in its own namespaces, whatever labels others wear."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from support.tenants import tenant_manifest
@@ -28,6 +29,45 @@ def pod(namespace: str, name: str, version: int) -> Child:
     status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
     manifest: dict[str, Any] = {"metadata": metadata | {"resourceVersion": str(version)}, "status": status}
     return to_child(POD, manifest, full=True)
+
+
+def test_a_job_hears_of_the_success_that_it_waits_for_also_after_an_earlier_one() -> None:
+    """A quick run writes status once: Ready was true before and is true afterwards, of another generation."""
+    context = client_context(new_authority(NOW).issue_client(NOW))
+    pods = ChildStore(lambda child: child.labels.get(names.LABEL_TENANT_UID), full=True)
+    jobs = ResourceStore()
+    other: WorkQueue[ObjectKey] = WorkQueue()
+    woken: list[ObjectKey] = []
+    Triggers(
+        tenants=ResourceStore(),
+        registries=ResourceStore(),
+        jobs=jobs,
+        tenant_queue=other,
+        registry_queue=other,
+        job_queue=SimpleNamespace(add=lambda key, *_: woken.append(key)),  # type: ignore[arg-type]  # only listens
+        pods=pods,
+        pool=RendererPool(context, capacity=1),
+        isolated=IsolatedRenderers(None, pods, lambda: context),  # type: ignore[arg-type]  # it asks no API server here
+        demand=DemandBoard(lambda _uid, _urgent: None, NOW),
+        couriers=CourierPool(context, capacity=1),
+        courier_demand=DemandBoard(lambda _uid, _urgent: None, NOW),
+        is_ours=lambda: True,
+    )
+
+    def body(name: str, version: int, observed: int, **spec: Any) -> dict[str, Any]:
+        conditions = [{"type": "Ready", "status": "True"}] if observed else []
+        metadata = {"name": name, "namespace": "n", "uid": name, "generation": 2, "resourceVersion": str(version)}
+        return {
+            "metadata": metadata,
+            "spec": spec,
+            "status": {"observedGeneration": observed, "conditions": conditions},
+        }
+
+    jobs.put(body("base", 1, 1))
+    jobs.put(body("late", 2, 0, dependsOn=[{"name": "base"}]))
+    woken.clear()
+    jobs.put(body("base", 3, 2))
+    assert ("n", "late") in woken
 
 
 def test_a_pod_in_a_strangers_namespace_is_no_renderer_whatever_its_labels() -> None:
