@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
+from unjucks_api.conditions import has_fault
 from unjucks_api.reasons import Reason
 from unjucks_api.v1alpha1.common import InvalidObjectError
 from unjucks_api.v1alpha1.generation_job import GenerationJob
@@ -83,6 +84,8 @@ class WaitingTeller(Rounds):
             return False
         if job.paused or is_finished(job) or plan_at_rest(job) is not None:
             return False  # it wants no place, only a look
+        if has_fault(job.status):
+            return False  # told already that its last try broke off; the two would take turns without end
         status = compute_pending(job, Waiting(text, reason=Reason.QUEUED), started=None, now=self._now())
         with suppress(OperatorError):  # somebody else wrote at the same moment; the job's own run tells how it is
             await self._status.write(GENERATION_JOB, self._store, body, status, action="RunJob")

@@ -30,10 +30,12 @@ class Ended:
 
 def condition(body: Manifest, kind: str) -> dict[str, Any]:
     """One condition of an object; empty when it is not there or is about an older generation."""
-    status = body.get("status") or {}
-    if status.get("observedGeneration") != body["metadata"]["generation"]:
-        return {}
-    return next((dict(item) for item in status.get("conditions") or () if item["type"] == kind), {})
+    status, now = body.get("status") or {}, body["metadata"]["generation"]
+    for item in status.get("conditions") or ():
+        # Its own generation counts: a registry that could not be read yet says so, and is still at the one before.
+        if item["type"] == kind and item.get("observedGeneration", status.get("observedGeneration")) == now:
+            return dict(item)
+    return {}
 
 
 def template_of(text: str) -> tuple[str, str]:

@@ -39,9 +39,10 @@ class Bench:
             now=self.clock.wall,
         )
 
-    def add(self, name: str, **spec: Any) -> None:
+    def add(self, name: str, status: dict[str, Any] | None = None, **spec: Any) -> None:
         made = job(spec=spec, name=name)
         body = {"apiVersion": "unjucks.io/v1alpha1", "kind": "GenerationJob", "spec": made.spec.wire()}
+        body |= {"status": status or {}}
         self.store.put(
             body | {"metadata": made.metadata.wire() | {"name": name, "resourceVersion": str(len(self.store) + 1)}}
         )
@@ -69,6 +70,15 @@ async def test_one_that_does_not_want_to_run_is_left_alone() -> None:
     bench.add("off", suspend=True)
     bench.add("gone")
     bench.store.remove_key(("tenant-acme", "gone"), 99)
+    bench.clock.tick(3)
+    assert await bench.teller.look() == 0
+    assert bench.writer.written == []
+
+
+async def test_a_job_whose_last_try_broke_off_says_so_until_it_ended() -> None:
+    bench = Bench()
+    ready = {"type": "Ready", "status": "False", "reason": "InternalError", "message": "x", "observedGeneration": 1}
+    bench.add("faulty", {"observedGeneration": 1, "conditions": [ready]})
     bench.clock.tick(3)
     assert await bench.teller.look() == 0
     assert bench.writer.written == []

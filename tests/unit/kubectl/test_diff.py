@@ -13,7 +13,7 @@ from unjucks_operator.job.outputs.objects import ObjectOutput
 from unjucks_operator.job.outputs.target import git_branch, owner_name, target_of
 from unjucks_runtime.cli.output import Exit, Failure, Format, Out
 from unjucks_runtime.kubectl.app import _differences
-from unjucks_runtime.kubectl.running import dry_copy
+from unjucks_runtime.kubectl.running import condition, dry_copy
 
 ORIGINAL = {
     "apiVersion": "unjucks.io/v1alpha1",
@@ -97,3 +97,13 @@ def test_no_difference_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     body = {"metadata": {"name": "orders"}, "status": {"diff": {"added": 0, "removed": 0, "bytes": 0}}}
     _differences(cast(Any, Cluster("")), Out(Format.TEXT, text_in_pipes=True), body)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [({"observedGeneration": 2}, "not read yet"), ({"observedGeneration": 1}, ""), ({}, "")],
+)
+def test_a_condition_counts_by_its_own_generation(item: dict[str, int], told: str) -> None:
+    ready = {"type": "Ready", "status": "False", "message": "not read yet", **item}
+    body = {"metadata": {"generation": 2}, "status": {"observedGeneration": 1, "conditions": [ready]}}
+    assert condition(body, "Ready").get("message", "") == told
