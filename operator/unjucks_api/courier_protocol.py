@@ -20,6 +20,10 @@ from unjucks_api.render_protocol import Base64, Message, SourceFile
 
 MAX_COURIER_REQUEST_BYTES = 48 * 1024 * 1024
 MAX_COURIER_RESPONSE_BYTES = 48 * 1024 * 1024
+MAX_FILES = 10_000
+"""Files of one tree or one output in a message."""
+MAX_OWN_BYTES = 8 * 1024 * 1024
+"""Of an output's manifest, and of its statement: far more than those of ``MAX_FILES`` files have."""
 FETCH_PATH = "/v1/fetch"
 
 COURIER_FAILURES = frozenset(
@@ -169,7 +173,7 @@ class FetchResponse(Message):
     digest: str = Field(default="", max_length=128)
     unchanged: bool = False
     verified_by: str = Field(default="", max_length=512)
-    files: list[SourceFile] = Field(default_factory=list)
+    files: list[SourceFile] = Field(default_factory=list, max_length=MAX_FILES)
     metadata: dict[str, str] = Field(default_factory=dict, max_length=16)
     downloaded_bytes: int = Field(default=0, ge=0)
     cpu_seconds: float = 0.0
@@ -298,10 +302,10 @@ class InspectResponse(Message):
 
     version: str = Field(default="", max_length=512)
     run_key: str = Field(default="", max_length=64)
-    manifest: Base64 = ""
-    statement: Base64 = ""
-    files: list[SourceFile] = Field(default_factory=list)
-    others: list[SourceFile] = Field(default_factory=list)
+    manifest: Base64 = Field(default="", max_length=MAX_OWN_BYTES * 4 // 3 + 4)
+    statement: Base64 = Field(default="", max_length=MAX_OWN_BYTES * 4 // 3 + 4)
+    files: list[SourceFile] = Field(default_factory=list, max_length=MAX_FILES)
+    others: list[SourceFile] = Field(default_factory=list, max_length=MAX_FILES)
     others_truncated: bool = False
     facts: dict[str, Any] = Field(default_factory=dict)
 
@@ -317,8 +321,8 @@ class PublishRequest(Message):
     job: JobName
     run_key: RunKey
     version: str = Field(default="", max_length=512)
-    files: list[SourceFile] = Field(default_factory=list, max_length=10000)
-    removed: list[str] = Field(default_factory=list, max_length=10000)
+    files: list[SourceFile] = Field(default_factory=list, max_length=MAX_FILES)
+    removed: list[str] = Field(default_factory=list, max_length=MAX_FILES)
     manifest: Base64 = ""
     statement: Base64 = ""
     unchanged: bool = False

@@ -5,7 +5,11 @@ Run by ``courier.child`` in a process of their own. Each kind of target has a mo
 
 import hashlib
 
+from pydantic import ValidationError
+
 from unjucks_api.courier_protocol import (
+    MAX_FILES,
+    MAX_OWN_BYTES,
     BucketTarget,
     GitTarget,
     InspectRequest,
@@ -49,6 +53,18 @@ def network_of(request: InspectRequest | PublishRequest) -> Network:
 
 def inspect_with(request: InspectRequest, network: Network) -> InspectResponse:
     """As ``inspect``, over a network of the caller's choice."""
+    # Whoever may write to the place may make a manifest of any size there, and many files beside it.
+    try:
+        return _inspect(request, network)
+    except ValidationError:
+        raise CourierError(
+            Reason.LIMIT_EXCEEDED,
+            f"the output holds more than can be read: {MAX_FILES} files, or {MAX_OWN_BYTES} bytes of manifest or statement",
+            limit="files",
+        ) from None
+
+
+def _inspect(request: InspectRequest, network: Network) -> InspectResponse:
     match request.target:
         case GitTarget() as target:
             output = _git(request, target, network)

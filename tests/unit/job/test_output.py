@@ -6,9 +6,10 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from unjucks_api.courier_protocol import MAX_FILES, MAX_OWN_BYTES
 from unjucks_api.reasons import Reason
 from unjucks_operator.errors import Terminal
-from unjucks_operator.job.outputs.files import File, build_manifest, manifest_digest
+from unjucks_operator.job.outputs.files import File, Listed, build_manifest, manifest_digest, read_manifest
 from unjucks_operator.job.outputs.objects import MAX_BYTES, build_output, path_keys, read_output
 from unjucks_operator.job.outputs.target import Target, refuse_misplaced
 
@@ -81,3 +82,12 @@ def test_files_with_secrets_go_only_where_secrets_may() -> None:
     assert caught.value.reason is Reason.SENSITIVE_DATA_BLOCKED
     refuse_misplaced(Target("Secret", "out", takes_secrets=True), tainted)
     refuse_misplaced(Target("ConfigMap", "out"), [file("clean")])
+
+
+def test_a_manifest_larger_than_any_of_ours_says_nothing() -> None:
+    entry = b'{"path": "a%d", "sha256": "0", "mode": "0644"}'
+    right = b'{"files": [%s]}' % b",".join(entry % number for number in range(3))
+    assert len(read_manifest(right, {}).digests) == 3
+    assert read_manifest(right + b" " * MAX_OWN_BYTES, {}) == Listed()
+    many = b'{"files": [%s]}' % b",".join(entry % number for number in range(MAX_FILES + 1))
+    assert read_manifest(many, {}) == Listed()

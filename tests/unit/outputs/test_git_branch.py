@@ -12,7 +12,7 @@ from dulwich.client import LocalGitClient
 from dulwich.objects import Blob, Commit, ObjectID, Tree
 from dulwich.repo import Repo
 
-from unjucks_api.courier_protocol import GitTarget, InspectRequest, PublishRequest
+from unjucks_api.courier_protocol import MAX_FILES, MAX_OWN_BYTES, GitTarget, InspectRequest, PublishRequest
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import SourceFile
 from unjucks_runtime.courier.errors import CourierError
@@ -141,3 +141,40 @@ def test_a_branch_of_ours_stays_ours_below_many_commits_of_people(repo: Repo) ->
         commit(repo, BRANCH, {"notes": b"%d" % number})
     assert publish({"a": b"3"}, "c" * 40).written
     assert repo[tip(repo)].message.startswith(b"Generate")
+
+
+@pytest.mark.parametrize("size", [MAX_OWN_BYTES + 1, 0], ids=["manifest", "files"])
+def test_a_manifest_that_somebody_blew_up_is_a_limit(repo: Repo, size: int) -> None:
+    publish({"a": b"1"})
+    many = {"x" if size else f"f{number}": b"" for number in range(MAX_FILES + 1)}
+    listed = orjson.dumps({"files": [{"path": path, "sha256": "0"} for path in many]})
+    blobs = {"manifest.json": listed + b" " * size}
+    commit(repo, BRANCH, {} if size else many)
+    root = repo[repo[tip(repo)].tree]
+    repo.refs[BRANCH] = with_folder(repo, root, [".unjucks", "orders"], blobs)
+    with pytest.raises(CourierError) as caught:
+        look()
+    assert caught.value.reason is Reason.LIMIT_EXCEEDED
+
+
+def with_folder(repo: Repo, root: Tree, names: list[str], files: dict[str, bytes]) -> bytes:
+    """A commit of this tree with these files in a folder."""
+    inner = Tree()
+    for name, content in files.items():
+        blob = Blob.from_string(content)
+        repo.object_store.add_object(blob)
+        inner.add(name.encode(), 0o100644, blob.id)
+    repo.object_store.add_object(inner)
+    for name in reversed(names[1:]):
+        outer = Tree()
+        outer.add(name.encode(), 0o040000, inner.id)
+        repo.object_store.add_object(outer)
+        inner = outer
+    root[names[0].encode()] = (0o040000, inner.id)
+    repo.object_store.add_object(root)
+    made = Commit()
+    made.tree, made.parents, made.message = root.id, [tip(repo)], b"larger"
+    made.author = made.committer = b"p <p@example.com>"
+    made.author_time = made.commit_time = made.author_timezone = made.commit_timezone = 0
+    repo.object_store.add_object(made)
+    return made.id

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from unjucks_api.courier_protocol import MAX_FILES, MAX_OWN_BYTES
+
 MANIFEST_NAME = "manifest.json"
 LEAVES = frozenset({"skipped", "removed"})
 """Actions of files that are not in the output afterwards."""
@@ -90,9 +92,13 @@ class Listed:
 
 
 def read_manifest(manifest: bytes, contents: Mapping[str, bytes]) -> Listed:
-    """``contents`` by key (or path). Says nothing when somebody damaged the manifest."""
+    """``contents`` by key (or path). Says nothing when somebody damaged the manifest, or made it larger than any of ours."""
+    if len(manifest) > MAX_OWN_BYTES:
+        return Listed()
     try:
         told: dict[str, Any] = orjson.loads(manifest)
+        if len(told.get("files", ())) > MAX_FILES:
+            return Listed()
         listed = {str(it["path"]): it for it in told.get("files", [])}
         files = []
         for path, it in listed.items():
