@@ -234,10 +234,12 @@ def _gone_lines(file: File) -> str:
     if file.sensitive:
         return "# holds secrets: not shown\n"
     try:
-        lines = file.content.decode().splitlines()
+        lines = file.content.decode().split("\n")
     except UnicodeDecodeError:
         return "# binary: not shown\n"
-    return f"@@ -1,{len(lines)} +0,0 @@\n" + "".join(f"-{line}\n" for line in lines) if lines else ""
+    end = "\\ No newline at end of file\n" if lines[-1] else ""
+    lines = lines if lines[-1] else lines[:-1]
+    return f"@@ -1,{len(lines)} +0,0 @@\n" + "".join(f"-{line}\n" for line in lines) + end if lines else ""
 
 
 def cut_lines(text: str, most: int) -> str:

@@ -38,7 +38,7 @@ def merge(base: str, theirs: str, ours: str) -> Merged:
     crlf = theirs.count("\r\n") * 2 > theirs.count("\n")
     if crlf:
         base, ours = (text.replace("\r\n", "\n").replace("\n", "\r\n") for text in (base, ours))
-    sides = [_lines(text) for text in (base, theirs, ours)]
+    sides = [lines_of(text) for text in (base, theirs, ours)]
     if max(map(len, sides)) > MAX_MERGE_LINES:
         raise TooLong(f"more than {MAX_MERGE_LINES} lines")
     made: list[str] = []
@@ -52,7 +52,7 @@ def merge(base: str, theirs: str, ours: str) -> Merged:
     return Merged("".join(made), conflicts)
 
 
-def _lines(text: str) -> list[str]:
+def lines_of(text: str) -> list[str]:
     """Lines with their ends; only ``\\n`` ends a line, as everywhere else in this package."""
     parts = text.split("\n")
     return [part + "\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from unjucks_runtime.generator.load import decode
+from unjucks_runtime.generator.merge import lines_of
 from unjucks_runtime.generator.model import Tree
 
 MANIFEST_VERSION = 1
@@ -137,7 +138,7 @@ def file_diff(file: File, old: tuple[bytes, int] | None) -> str:
 
 def unified(left: str, right: str, left_name: str, right_name: str) -> str:
     """The hunks between two texts with the two name lines; says so when a text ends without newline."""
-    a, b = left.splitlines(keepends=True), right.splitlines(keepends=True)
+    a, b = lines_of(left), lines_of(right)  # a form feed, say, ends no line for whoever applies the diff
     if len(a) > MAX_DIFF_LINES and len(b) > MAX_DIFF_LINES:
         return f"--- {left_name}\n+++ {right_name}\n# {len(a)} and {len(b)} lines: too long to compare\n"
     made = []
@@ -219,7 +220,7 @@ def cut_diff(files: Iterable[File], base: Tree, most: int) -> CutDiff:
     for file in files:
         if file.status not in CHANGES:
             continue
-        for line in file_diff(file, base.get(file.path)).splitlines(keepends=True):
+        for line in lines_of(file_diff(file, base.get(file.path))):
             length = len(line.encode())
             full = full or size + length > most
             size += length

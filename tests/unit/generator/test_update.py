@@ -194,3 +194,11 @@ def test_what_stands_between_marks_is_not_overwritten_where_the_text_was_stored_
     assert statuses(result) == {"a": "conflicted"}
     assert "marks" in result.files[0].why
     assert not result.ok
+
+
+def test_only_a_newline_ends_a_line_of_a_diff() -> None:
+    """Else a form feed would tear a line in two, with a note in between that the file ends there."""
+    old, new = "a\x0cb\nc\u2028d\n", "a\x0cb\nc\u2028e\n"
+    text = cut_diff(run({"a.njk": new}, {}, {"a": old}, on_conflict=OVERWRITE).files, tree({"a": old}), 10_000).text
+    assert "No newline" not in text
+    assert text.endswith(" a\x0cb\n-c\u2028d\n+c\u2028e\n")

@@ -181,3 +181,13 @@ def test_edits_that_were_merged_are_not_taken_for_the_operators_own_when_the_sto
     assert existing_of(found, [source("a", "given")], update).previous == {"a": sha("given")}
     apply = policy_of(job(), OWN)
     assert existing_of(found, None, apply).previous == {"a": sha("merged with mine")}
+
+
+def test_a_removed_file_without_a_newline_at_its_end_says_so() -> None:
+    existing = existing_of(Found("1", files=(file("a", "one\x0c\ntwo"),)), (), policy_of(job(), OWN))
+    text = combined_diff([], [file("a", "")], existing)
+    assert text == ""  # nothing is removed of it
+    gone = File("a", b"", 0o644, "", "removed")
+    assert combined_diff([], [gone], existing).endswith(
+        "@@ -1,2 +0,0 @@\n-one\x0c\n-two\n\\ No newline at end of file\n"
+    )
