@@ -7,11 +7,15 @@ The answer's first byte says what it is: ``R`` a result, ``F`` an ErrorResponse;
 Started by ``courier.workers`` only.
 """
 
+import base64
 import importlib
 import os
+import re
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import orjson
 
 from unjucks_api.reasons import Reason
 from unjucks_api.render_protocol import ErrorResponse
@@ -29,6 +33,10 @@ TASKS = {
 """Kind of task to module and function (JSON to JSON). Imported when it is asked for: a fetch does not load what publishes."""
 
 RESULT, FAILURE = b"R", b"F"
+_CREDENTIALS = re.compile(rb'"(?:credentials|certificates)":\s*(\{[^{}]*\})')
+_LOGINS = re.compile(r'"(?:auth|password|identitytoken)"\s*:\s*"([^"]+)"')
+_PUBLIC = frozenset({"username", "accesskey", "known_hosts", "ca.crt", "caFile", "tls.crt"})
+_SHORTEST = 6
 _MAX_FILE = 256 * 1024 * 1024
 _MAX_OPEN = 256
 
@@ -65,7 +73,38 @@ def perform(task: Task, request: bytes) -> bytes:
         )
     except Exception as error:
         response = ErrorResponse(reason=Reason.INTERNAL_ERROR, message=f"the courier has a defect: {_place(error)}")
-    return FAILURE + response.model_dump_json().encode()
+    secrets = secrets_of(request)
+    shown = {key: masked(getattr(response, key), secrets) for key in ("message", "path")}
+    return FAILURE + response.model_copy(update=shown).model_dump_json().encode()
+
+
+def secrets_of(request: bytes) -> list[str]:
+    """What a server could echo of the request's credentials, longest first: a message with its words may not show them to those
+    who may read a status and not the Secret."""
+    values: dict[str, str] = {}
+    for block in _CREDENTIALS.findall(request):
+        try:
+            told = orjson.loads(block)
+        except orjson.JSONDecodeError:
+            continue  # braces inside: the protocol has none there
+        for key, value in told.items():
+            try:
+                values[key] = base64.b64decode(value, validate=True).decode()
+            except (ValueError, TypeError):
+                continue  # not text, so no message can hold it
+    texts = [text for key, text in values.items() if key not in _PUBLIC]
+    found = {line.strip() for text in texts for line in text.splitlines()}
+    found |= {item for text in texts for item in _LOGINS.findall(text)}
+    user = values.get("username", "git")
+    found |= {base64.b64encode(f"{user}:{text}".encode()).decode() for text in texts}
+    return sorted((item for item in found if len(item) >= _SHORTEST), key=len, reverse=True)
+
+
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """The text without any of these."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _place(error: Exception) -> str:
