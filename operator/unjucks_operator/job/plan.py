@@ -237,7 +237,7 @@ def _freeze(
             "variables": variables,
             "matrix": [[item.below, item.values] for item in items],
             "output": spec.output.wire() if spec.output else None,
-            "how": [job.mode, spec.on_conflict, spec.prune, spec.dry_run],
+            "how": [job.mode, spec.on_conflict, spec.prune, spec.dry_run, spec.provenance.enabled],
             "onFinding": on_finding.value,
             "policy": policy.model_dump(),
         },

@@ -63,11 +63,12 @@ def test_equal_inputs_have_equal_digests_and_a_new_generation_a_new_run() -> Non
     [
         (named("billing"), world()),
         (named(spec={"output": {"configMap": {"name": "elsewhere"}}}), world()),
+        (named(spec={"provenance": {"enabled": False}}), world()),
         (named(), world(inputs_key=b"x" * 32)),
         (named(), world(registry=registry(status=SERVING, spec={"engine": {"autoescape": True}}))),
         (named(), world(registry=registry(status=SERVING, spec={"variables": {"schema": {"type": "object"}}}))),
     ],
-    ids=["variables", "output", "tenant's key", "engine options", "shared schema"],
+    ids=["variables", "output", "provenance", "tenant's key", "engine options", "shared schema"],
 )
 def test_every_input_changes_the_digest(other: Any) -> None:
     base, changed = plan_job(named(), world()), plan_job(*other)
