@@ -41,7 +41,8 @@ _CREDENTIAL_HEADERS = frozenset(
     {"authorization", "cookie", "proxy-authorization", "private-token", "job-token", "x-amz-security-token"}
 )
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NAT64 = ip_network("64:ff9b::/96")
+_WRAPPING = (ip_network("64:ff9b::/96"), ip_network("::ffff:0:0:0/96"))
+"""A translator's (NAT64) and the translated addresses of RFC 2765: the last 32 bits are an IPv4 address."""
 
 
 def system_resolver(host: str, port: int) -> Sequence[str]:
@@ -159,7 +160,7 @@ def unwrapped(address: Address) -> Address:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
-        if address in _NAT64:
+        if _within(address, _WRAPPING):
             return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 

@@ -178,6 +178,7 @@ URLS: dict[str, tuple[Any, Reason]] = {
                 ("https://[::ffff:169.254.169.254]/t", EGRESS),
                 ("https://[64:ff9b::a9fe:a9fe]/t", EGRESS),
                 ("https://[64:ff9b::a00:1]/t", EGRESS),
+                ("https://translated.example.test/t", EGRESS),
                 ("https://[2002:a9fe:a9fe::1]/t", EGRESS),
                 ("https://[fd00:ec2::254]/t", EGRESS),
                 ("https://[fe80::1]/t", EGRESS),
@@ -230,6 +231,7 @@ NAMES = {
     "cluster.example.test": ["10.96.0.1"],
     "mixed.example.test": ["93.184.216.34", "10.96.0.1"],
     "mapped.example.test": ["::ffff:10.96.0.1"],
+    "translated.example.test": ["::ffff:0:a9fe:a9fe"],  # with the metadata service inside
     "stranger.example.org": ["93.184.216.34"],
     "example.test.evil.org": ["93.184.216.34"],
 }
