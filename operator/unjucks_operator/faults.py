@@ -5,6 +5,7 @@ knows what is in it. The same words every time, so a fault that repeats is writt
 Made by ``app``.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -24,6 +25,8 @@ from unjucks_operator.kube.api import Manifest
 from unjucks_operator.kube.resources import Resource
 from unjucks_operator.registry.status import compute_failed
 from unjucks_operator.reporting import StatusWriter
+
+_log = logging.getLogger(__name__)
 
 Compute = Callable[[Manifest, datetime], Mapping[str, Any]]
 """(body, now) → the status that tells of the fault."""
@@ -58,8 +61,11 @@ class FaultTeller:
         except OperatorError:
             raise
         except Exception:
-            self._forget(key)
-            await self._tell(key)
+            try:
+                self._forget(key)
+                await self._tell(key)
+            except Exception:
+                _log.exception("an unexpected error could not be told in status")  # the first one is what counts
             raise
 
     async def _tell(self, key: ObjectKey) -> None:

@@ -167,3 +167,16 @@ def test_a_job_that_has_ended_keeps_its_end_and_gets_its_word_back(end: str) -> 
     back = recovered_status(told, generation=1, now=NOW)
     assert back == status
     assert (find_condition(back, ConditionType.READY) or {})["reason"] == reason
+
+
+@pytest.mark.asyncio
+async def test_the_first_error_counts_when_not_even_it_can_be_told() -> None:
+    resource, _, body = CASES[2]
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    it = teller(resource, broken, body, [KeyError(SECRET)])
+    with pytest.raises(KeyError):
+        await it.run(it.key)
+    assert it.writes.bodies == []
