@@ -144,7 +144,7 @@ class Courier:
     artifacts of Flux are read."""
 
     flux_namespace: DnsLabel = "flux-system"
-    """Namespace of Flux's source-controller, which all couriers may reach while there is a ``fluxHost``; empty that one without Flux."""
+    """Namespace of Flux's source-controller, which all couriers may reach while ``fluxHost`` is set; empty that without Flux."""
 
     @model_validator(mode="after")
     def _check(self) -> "Courier":
