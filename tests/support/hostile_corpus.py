@@ -70,9 +70,10 @@ def job_cases() -> list[JobCase]:
 
 def _templates() -> list[JobCase]:
     """Every fifth calm template of the engine's own corpus, and every third bomb."""
-    every = [case for case in hostile_templates.all_cases() if "self" not in case[1] and len(case[1]) < 60_000]
+    # Those that ask for other files are tried where these files are.
+    every = [case for case in hostile_templates.all_cases() if ".njk" not in case[1] and len(case[1]) < 60_000]
     calm = [case for case in every if "bomb" not in case[0]][::5]
-    bombs = [case for case in every if "bomb" in case[0] and ".njk" not in case[1]][::3]
+    bombs = [case for case in every if "bomb" in case[0]][::3]
     found = []
     for number, (kind, template, outcome) in enumerate([*calm, *bombs]):
         name, files = f"template-{number}: {kind}", {"out.txt.njk": template}
