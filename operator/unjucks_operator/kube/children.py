@@ -222,7 +222,10 @@ class ChildWriter:
                         raise
                     continue
                 if created is not None:
-                    return await self._finish(task, flight, created, made)
+                    try:
+                        return await self._finish(task, flight, created, made)
+                    except Conflict:
+                        pass  # a controller of Kubernetes was faster with what it adds to a new object
                 known = await self._look(task)
                 continue
             self._require_ours(task, known)
