@@ -6,12 +6,10 @@ Called by ``registry.fetch``. Values of Secrets pass through here on their way i
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from unjucks_api.courier_protocol import (
-    Allow,
     BucketSource,
     CourierLimits,
     FetchRequest,
@@ -22,11 +20,13 @@ from unjucks_api.courier_protocol import (
     Service,
 )
 from unjucks_api.reasons import Reason
+from unjucks_api.v1alpha1.common import Model
 from unjucks_api.v1alpha1.template_registry import TemplateRegistry, TemplateRegistrySpec
 from unjucks_api.v1alpha1.tenant import Tenant
 from unjucks_operator.config import Config
 from unjucks_operator.errors import Terminal, Waiting
-from unjucks_operator.network.ranges import ClusterRanges, carve
+from unjucks_operator.network.ranges import ClusterRanges
+from unjucks_operator.renderers.allow import allow_list
 
 CREDENTIAL_KEYS = frozenset(
     {
@@ -67,27 +67,18 @@ def fetch_source(spec: TemplateRegistrySpec) -> FetchSource:
     if spec.http is not None:
         return HttpSource(url=spec.http.url, digest=spec.http.digest or "")
     if spec.git is not None:
-        ref = spec.git.ref
         return GitSource(
             url=spec.git.url,
-            branch=(ref.branch if ref else None) or "",
-            tag=(ref.tag if ref else None) or "",
-            semver=(ref.semver if ref else None) or "",
-            name=(ref.name if ref else None) or "",
-            commit=(ref.commit if ref else None) or "",
             recurse_submodules=spec.git.recurse_submodules,
             verify=spec.git.verify.mode if spec.git.verify else None,
+            **_given(spec.git.ref),
         )
     if spec.oci is not None:
-        artifact = spec.oci.ref
         return OciSource(
             url=spec.oci.url,
-            tag=(artifact.tag if artifact else None) or "",
-            semver=(artifact.semver if artifact else None) or "",
-            semver_filter=(artifact.semver_filter if artifact else None) or "",
-            digest=(artifact.digest if artifact else None) or "",
             media_type=spec.oci.layer_selector.media_type if spec.oci.layer_selector else "",
             verify=spec.oci.verify is not None,
+            **_given(spec.oci.ref),
         )
     assert spec.bucket is not None
     return BucketSource(
@@ -96,6 +87,11 @@ def fetch_source(spec: TemplateRegistrySpec) -> FetchSource:
         prefix=spec.bucket.prefix or "",
         region=spec.bucket.region or "",
     )
+
+
+def _given(ref: Model | None) -> dict[str, Any]:
+    """What a reference says; its fields have the protocol's names."""
+    return ref.model_dump(exclude_none=True) if ref is not None else {}
 
 
 def flux_source(kind: str, body: Mapping[str, Any], host: str) -> HttpSource:
@@ -149,7 +145,7 @@ def fetch_request(
         credentials=_only(secrets.get(needed.credentials, {}), CREDENTIAL_KEYS),
         certificates=_only(secrets.get(needed.certificates, {}), CERTIFICATE_KEYS),
         signers=dict(list(secrets.get(needed.signers, {}).items())[:MOST_SIGNERS]),
-        allow=allow_list(tenant, ranges, config, source),
+        allow=allow_list(tenant, ranges, config, _own_service(source)),
         limits=CourierLimits(
             wall_seconds=wall,
             connect_seconds=min(10.0, wall),
@@ -163,33 +159,12 @@ def fetch_request(
     )
 
 
-def allow_list(tenant: Tenant, ranges: ClusterRanges, config: Config, source: FetchSource | None = None) -> Allow:
-    """Where this tenant's courier may connect to: the platform's list and what the Tenant's own rules are granted.
-
-    Raises Waiting (ClusterRangesUnknown) while nobody knows which addresses are the cluster's own.
-    """
-    if ranges.missing:
-        raise Waiting(
-            f"no address outside of the cluster can be called: {ranges.missing}",
-            reason=Reason.CLUSTER_RANGES_UNKNOWN,
-            after=30.0,
-        )
-    egress = config.courier.egress
-    services = [Service(host=item.host, port=item.port) for item in egress.services]
-    if isinstance(source, HttpSource) and source.flux:
-        parts = urlsplit(source.url)
-        services.append(Service(host=parts.hostname or "", port=parts.port or (443 if parts.scheme == "https" else 80)))
-    granted = [rule.cidr for rule in tenant.spec.network.egress_to if rule.cidr]
-    return Allow(
-        cidrs=list(
-            dict.fromkeys(
-                (*egress.cidrs, *(it for it in granted if isinstance(carve(ip_network(it), ranges.closed), tuple)))
-            )
-        ),
-        hosts=list(egress.hosts),
-        closed=[str(item) for item in ranges.closed],
-        services=services,
-    )
+def _own_service(source: FetchSource) -> list[Service]:
+    """The host of a Flux artifact: it may lie in the cluster, and it was checked to be the platform's (``flux_source``)."""
+    if not (isinstance(source, HttpSource) and source.flux):
+        return []
+    parts = urlsplit(source.url)
+    return [Service(host=parts.hostname or "", port=parts.port or (443 if parts.scheme == "https" else 80))]
 
 
 def _only(data: Mapping[str, str], keys: frozenset[str]) -> dict[str, str]:

@@ -19,9 +19,10 @@ from unjucks_operator.errors import Retryable, Terminal, Waiting
 from unjucks_operator.network.ranges import NOTHING_KNOWN, cluster_ranges
 from unjucks_operator.registry.history import find_version, updated_history
 from unjucks_operator.registry.plan import REMOTE, Ingest, Keep, Serve, fingerprint, plan_registry
-from unjucks_operator.registry.remote import allow_list, fetch_request, fetch_source, flux_source, needed_secrets
+from unjucks_operator.registry.remote import fetch_request, fetch_source, flux_source, needed_secrets
 from unjucks_operator.registry.schedule import Schedule
 from unjucks_operator.registry.status import compute_unchanged, compute_unfetched
+from unjucks_operator.renderers.allow import allow_list
 from unjucks_operator.renderers.calls import RenderFailure
 from unjucks_operator.renderers.courier import verified_fetch
 
